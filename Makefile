@@ -1,0 +1,225 @@
+# npumake: a trained network goes in; for every chip a compiled artifact comes out, with the proof that it still works.
+#
+# This file is the graph: which file is made from which, in what order. The logic is in common/ (all that knows
+# networks) and vendors/<chip>/ (all that knows a chip). Chips, models and image sets are found by looking at folders.
+
+ifeq (,$(filter grouped-target,$(.FEATURES)))
+$(error GNU make 4.3 or newer is needed, this is $(MAKE_VERSION) (macOS: brew install make, then gmake))
+endif
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables --no-print-directory
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SECONDEXPANSION:
+.DEFAULT_GOAL := help
+
+# --- What can be asked (make ncnn MODEL=... PRECISION=...) ------------------------------------------------------------
+MODEL ?=
+PRECISION ?=
+WEIGHTS ?=
+ONNX ?=
+SPEC ?=
+CALIB ?= calib/people_calibration
+EVAL ?= calib/people_evaluation
+CALIB_COUNT ?= 100
+FORCE ?=
+V ?=
+PYTHON ?= python3
+CHIP ?=
+TESTS ?=
+
+# --- What there is: folders are the only registry --------------------------------------------------------------------
+comma := ,
+CHIP_TABLE := $(sort $(shell awk -f common/chips.awk vendors/*/chip.yaml))
+CHIPS := $(foreach entry,$(CHIP_TABLE),$(firstword $(subst :, ,$(entry))))
+MODELS := $(patsubst models/%/model.yaml,%,$(wildcard models/*/model.yaml))
+# $(call chip_field,NUMBER,CHIP): 2 the vendor folder, 3 the precisions, 4 those that need a calibration.
+chip_field = $(subst $(comma), ,$(word $(1),$(subst :, ,$(filter $(2):%,$(CHIP_TABLE)))))
+
+# --- The cells that were asked for: network/chip/variant ----------------------------------------------------------------
+# The demo's network and chip are the ones that say `demo: true`.
+demo_of = $(firstword $(shell grep -lx 'demo: true' $(1)/*/$(2) | cut -d/ -f2))
+DEMO_CHIP :=
+ifneq (,$(filter demo,$(MAKECMDGOALS)))
+override MODEL := $(call demo_of,models,model.yaml)
+DEMO_CHIP := $(call demo_of,vendors,chip.yaml)
+endif
+
+# An alias (hrnet_w32) stands for the folder that declares it; the user's own network is named by its SPEC.
+alias_of = $(firstword $(shell grep -lE '^aliases:.*[[, ]$(1)[], ]' models/*/model.yaml | cut -d/ -f2))
+ifneq (,$(SPEC))
+NETWORK := $(firstword $(shell sed -n 's/^name: *\([A-Za-z0-9_.-]*\).*/\1/p' '$(SPEC)' 2>/dev/null) unnamed)
+else ifneq (,$(MODEL))
+NETWORK := $(if $(filter $(MODEL),$(MODELS)),$(MODEL),$(or $(call alias_of,$(MODEL)),$(MODEL)))
+else
+NETWORK :=
+endif
+ASKED_CHIPS := $(filter $(CHIPS),$(MAKECMDGOALS) $(DEMO_CHIP))
+cells_of = $(foreach variant,$(or $(PRECISION),$(call chip_field,3,$(1))),$(NETWORK)/$(1)/$(variant))
+CELLS := $(if $(NETWORK),$(foreach chip,$(ASKED_CHIPS),$(call cells_of,$(chip))))
+
+# Of a cell network/chip/variant: its parts, its float reference, its vendor folder, its calibration if it needs one.
+part = $(word $(1),$(subst /, ,$(2)))
+float_of = out/$(call part,1,$(1))/float
+vendor_of = $(call chip_field,2,$(call part,2,$(1)))
+if_calibrated = $(if $(filter $(call part,3,$(1)),$(call chip_field,4,$(call part,2,$(1)))),$(2))
+
+# --- Tools ------------------------------------------------------------------------------------------------------------
+COMMON := .venv/common/ready
+RUN := $(if $(V),,@).venv/common/bin/python -m
+export PYTHONUNBUFFERED := 1
+# One line a stage; V=1 shows the commands instead.
+say = $(if $(V),,@printf '%-11s %s\n' '$(1)' '$(2)')
+
+.PHONY: help list explain weights demo test lint format clean report ALWAYS $(CHIPS)
+
+help: ## this text
+	@printf 'npumake: a trained network in, a compiled artifact per chip out, with the proof that it still works\n\n'
+	@printf 'Start\n  make demo                    the whole chain on a small network that comes with npumake (3 minutes)\n'
+	@printf '  make test                    the test suite\n\nBuild\n'
+	@printf '  make CHIP MODEL=name         CHIP is one of: $(CHIPS)\n'
+	@printf '       PRECISION=int8          one of the precisions of the chip (default: all of them)\n'
+	@printf '       WEIGHTS=file.pth        your own checkpoint, or `random` (default: the published one)\n'
+	@printf '       CALIB=folder            photographs to calibrate on (default: $(CALIB))\n'
+	@printf '       EVAL=folder             photographs to measure on (default: $(EVAL))\n'
+	@printf '       FORCE=1                 go on in spite of the calibration lint; recorded in the sidecar\n'
+	@printf '  make CHIP ONNX=file.onnx SPEC=file.yaml CALIB=folder EVAL=folder    your own network\n'
+	@printf '  make weights MODEL=name      download the published weights\n'
+	@printf '  make report                  one page over everything that was built\n\nLook\n'
+	@printf '  make list                    models, chips, precisions, image sets\n'
+	@printf '  make explain MODEL=name CHIP=name   the chain of files, and every flag derived from the model'\''s declaration\n\nTidy\n'
+	@printf '  make clean                   remove out/ and the rendered image sets\n'
+	@printf '  make lint                    ruff, yamllint, shellcheck\n\n'
+	@printf 'Models: $(MODELS)\nV=1 shows each command. -j2 builds cells side by side.\n'
+
+# --- Environments: made once from pinned requirements -----------------------------------------------------------------
+.venv/common/ready: requirements.txt requirements-test.txt constraints.txt common/environment.py
+	@$(PYTHON) common/environment.py .venv/common requirements.txt requirements-test.txt --constraints constraints.txt
+
+.venv/%/ready: vendors/%/requirements.txt common/environment.py
+	@$(PYTHON) common/environment.py .venv/$* $< $(addprefix --no-deps ,$(wildcard vendors/$*/requirements-no-deps.txt))
+
+# --- Image sets that are rendered (calib/<set>/set.yaml says how) -------------------------------------------------------
+calib/%/manifest.json: calib/%/set.yaml $(wildcard calib/renderer/*.py) | $(COMMON)
+	$(call say,render,calib/$*)
+	$(RUN) calib.renderer calib/$*
+rendered = $(addsuffix /manifest.json,$(patsubst %/set.yaml,%,$(wildcard $(1:/=)/set.yaml)))
+
+# --- The request: files that change only when the question changes ------------------------------------------------------
+ifneq (,$(CELLS))
+REQUESTS := $(CELLS:%=out/%/request.json) $(foreach cell,$(CELLS),$(call if_calibrated,$(cell),out/$(cell)/calibration_set.json))
+$(REQUESTS) out/$(NETWORK)/float/source.json out/$(NETWORK)/float/evaluation_set.json &: ALWAYS \
+		| $(COMMON) $(call rendered,$(CALIB)) $(call rendered,$(EVAL))
+	$(RUN) common.plan $(CELLS) --model '$(MODEL)' --spec '$(SPEC)' --onnx '$(ONNX)' --weights '$(WEIGHTS)' \
+		--force '$(FORCE)' --calib '$(CALIB)' --calib-count '$(CALIB_COUNT)' --eval '$(EVAL)'
+endif
+
+# --- The float network, shared by all chips -----------------------------------------------------------------------------
+out/%/float/samples.json out/%/float/samples.npz: out/%/float/evaluation_set.json out/%/float/source.json
+	$(call say,samples,$*)
+	$(RUN) common.samples out/$*/float
+
+# Export only looks at samples for its proof: another EVAL is no reason to export, and so to compile, again.
+out/%/float/export.json: out/%/float/source.json $(wildcard models/arch/*.py) | out/%/float/samples.json
+	$(call say,export,$*)
+	$(RUN) common.export out/$*/float
+
+out/%/float/predictions.json: out/%/float/export.json out/%/float/samples.json
+	$(call say,reference,$*)
+	$(RUN) common.reference out/$*/float
+
+# --- A cell: one network on one chip in one precision ---------------------------------------------------------------------
+out/%/fix.json: out/%/request.json $$(call float_of,$$*)/export.json
+	$(call say,fix,$*)
+	$(RUN) common.fix out/$*
+
+out/%/preflight.json: out/%/fix.json $$(wildcard vendors/$$(call vendor_of,$$*)/*.yaml)
+	$(call say,preflight,$*)
+	$(RUN) common.preflight out/$*
+
+out/%/calib/manifest.json: out/%/calibration_set.json $$(call float_of,$$*)/source.json | $$(call float_of,$$*)/evaluation_set.json
+	$(call say,calibrate,$*)
+	$(RUN) common.calibrate out/$*
+
+out/%/job.json: out/%/fix.json out/%/request.json
+	$(RUN) common.job out/$*
+
+# The job folder is self-contained; a hard link keeps the size and the time of the file that it stands for.
+out/%/samples.npz: $$(call float_of,$$*)/samples.npz
+	@ln -f $< $@ 2>/dev/null || cp -p $< $@
+
+out/%/compile.json: out/%/preflight.json out/%/job.json $$(call if_calibrated,$$*,out/%/calib/manifest.json) \
+		$$(wildcard vendors/$$(call vendor_of,$$*)/*.py) | .venv/$$(call vendor_of,$$*)/ready
+	$(call say,compile,$*)
+	$(RUN) common.engine compile out/$*
+
+out/%/outputs.npz: out/%/compile.json out/%/samples.npz
+	$(call say,simulate,$*)
+	$(RUN) common.engine infer out/$*
+
+out/%/compare.json: out/%/outputs.npz $$(call float_of,$$*)/predictions.json
+	$(call say,compare,$*)
+	$(RUN) common.compare out/$*
+
+out/%/metrics.json: out/%/compare.json
+	$(call say,evaluate,$*)
+	$(RUN) common.evaluate out/$*
+
+out/%/pictures.json: out/%/metrics.json
+	$(call say,draw,$*)
+	$(RUN) common.draw out/$*
+
+out/%/proof.json: out/%/metrics.json out/%/pictures.json
+	$(RUN) common.proof out/$*
+
+# --- Goals --------------------------------------------------------------------------------------------------------------
+ifneq (,$(CELLS))
+out/report/index.html: $(CELLS:%=out/%/proof.json)
+	$(call say,report,$@)
+	$(RUN) common.report
+endif
+
+# The verdict is printed at the end of every build, also when nothing was to be done; a red gate fails the build.
+$(CHIPS): $(if $(CELLS),out/report/index.html) | $(COMMON)
+	$(RUN) common.summary --chip $@ --model '$(MODEL)' $(filter $(NETWORK)/$@/%,$(CELLS))
+
+demo: $(DEMO_CHIP)
+
+report: | $(COMMON) ## one page over everything that was built
+	$(RUN) common.report
+	@echo out/report/index.html
+
+list: | $(COMMON)
+	$(RUN) common.listing
+
+explain: | $(COMMON)
+	$(RUN) common.explain --model '$(MODEL)' --spec '$(SPEC)' --chip '$(CHIP)'
+
+weights: | $(COMMON)
+	$(RUN) common.weights '$(MODEL)'
+
+# The vendor folders' own tests run in their own environments, so those are made first.
+test: $(COMMON) $(patsubst vendors/%/requirements.txt,.venv/%/ready,$(wildcard vendors/*/requirements.txt))
+	.venv/common/bin/python -m pytest $(TESTS)
+
+lint: $(COMMON)
+	.venv/common/bin/ruff check .
+	.venv/common/bin/ruff format --check .
+	.venv/common/bin/yamllint --strict .
+	.venv/common/bin/shellcheck .ci/run
+
+format: $(COMMON)
+	.venv/common/bin/ruff check --fix .
+	.venv/common/bin/ruff format .
+
+clean:
+	rm -rf out
+	find $(patsubst %/set.yaml,%,$(wildcard calib/*/set.yaml)) -mindepth 1 ! -name set.yaml -delete
+
+ALWAYS:
+
+# Whatever is no rule and no file: an unknown chip, most likely.
+.DEFAULT:
+	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo test list explain weights report lint format clean help

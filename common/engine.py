@@ -1,0 +1,151 @@
+"""Starts a vendor's scripts in the vendor's environment, and believes nothing but the files that come out.
+
+The local engine: .venv/<vendor folder>/bin/python, made by make from the folder's requirements.txt. Vendor scripts get
+one argument, the job folder; what they print goes to <step>.log in it and, on failure, its tail to the user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError, run
+from common.files import read_json, replacing, sha256_file, write_json
+from common.job import Cell
+from common.spec import ChipSpec
+
+LOG_TAIL_LINES = 15
+
+
+def vendor_python(chip: ChipSpec) -> Path:
+    """The interpreter of the vendor's own environment. Raises UserError when it is not there."""
+    python = Path(".venv") / chip.folder.name / "bin" / "python"
+    if not python.exists():
+        raise UserError(
+            f"the environment of {chip.folder} is missing: {python}", f"make .venv/{chip.folder.name}/ready"
+        )
+    return python
+
+
+def run_vendor_script(cell: Cell, script: str, *arguments: str) -> dict[str, float]:
+    """Run vendors/<folder>/<script> on the job folder; its output goes to <script>.log and, live, to a terminal.
+
+    Returns {"seconds": wall time, "peak_memory_bytes": of the largest process}.
+    Raises UserError with the script's own ERROR and HINT lines, or the log's tail, when it exits non-zero.
+    """
+    chip = cell.chip_spec
+    log = cell.folder / f"{Path(script).stem}.log"
+    command = [str(vendor_python(chip)), str(chip.folder / script), str(cell.folder), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    started = time.monotonic()
+    with replacing(log) as temporary:
+        with (
+            open(temporary, "wb") as log_file,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
+        ):
+            copier = threading.Thread(target=_copy_output, args=(process.stdout, log_file))
+            copier.start()
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                # The terminal's Ctrl-C reached the script too; give it time to remove what it began.
+                process.terminate()
+                process.wait(timeout=20)
+                raise
+            finally:
+                copier.join()
+        lines = temporary.read_text(encoding="utf-8", errors="replace").splitlines()
+    if code != 0:
+        raise _failure(cell, script, code, lines, log)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"seconds": round(time.monotonic() - started, 2), "peak_memory_bytes": peak}
+
+
+def _copy_output(source: Any, log_file: Any) -> None:
+    """Copy the script's output to the log, and to a terminal while somebody watches (progress bars included)."""
+    watched = sys.stderr.isatty()
+    while block := os.read(source.fileno(), 1 << 14):
+        log_file.write(block)
+        if watched:
+            sys.stderr.buffer.write(block)
+            sys.stderr.buffer.flush()
+
+
+def _failure(cell: Cell, script: str, code: int, lines: list[str], log: Path) -> UserError:
+    """The vendor script's own message where it made one; else the end of its log."""
+    errors = [index for index, line in enumerate(lines) if line.startswith("ERROR: ")]
+    if errors:
+        message = lines[errors[-1]].removeprefix("ERROR: ")
+        hints = [line.removeprefix("HINT: ") for line in lines[errors[-1] :] if line.startswith("HINT: ")]
+        return UserError(f"{cell.name}: {message} (log: {log})", hints[0] if hints else None)
+    tail = "\n".join(f" | {line}" for line in lines[-LOG_TAIL_LINES:])
+    killed = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+    hint = "signal 9 is often a lack of memory" if code == -9 else f"the whole log is {log}"
+    return UserError(f"{cell.name}: {script} {killed}\n{tail}", hint)
+
+
+def compile_cell(cell: Cell) -> None:
+    """Run compile.py; check compile.json against the files themselves, and add what only the outside can measure.
+
+    Raises UserError when the artifact is missing, empty, or not the one that compile.json describes.
+    """
+    result_path = cell.folder / "compile.json"
+    result_path.unlink(missing_ok=True)
+    measured = run_vendor_script(cell, "compile.py")
+    if not result_path.exists():
+        raise UserError(f"{cell.name}: compile.py ended well but wrote no compile.json", "see compile.log beside it")
+    result = read_json(result_path)
+    check_artifact(cell, result)
+    # The whole of it counts as compile time: a user waits for the start of the tools as well.
+    write_json(result_path, result | {"script_seconds": result.get("seconds"), **measured})
+
+
+def check_artifact(cell: Cell, result: dict[str, Any]) -> None:
+    """The artifact on disk is the one that compile.json describes: every file there, its size and SHA-256 equal."""
+    for name in result["artifact"]:
+        path, expected = cell.folder / name, result["files"][name]
+        if not path.is_file():
+            raise UserError(f"{cell.name}: {path} is missing", "run the same make again")
+        if path.stat().st_size != expected["bytes"] or sha256_file(path) != expected["sha256"]:
+            raise UserError(f"{cell.name}: {path} is not the file that compile.json describes", f"remove {cell.folder}")
+        if path.stat().st_size == 0:
+            raise UserError(f"{cell.name}: {path} is empty", "see compile.log beside it")
+
+
+def infer(folder: str | os.PathLike, samples: str | os.PathLike, outputs: str | os.PathLike) -> dict[str, float]:
+    """Run the artifact, in the vendor's simulator, on `samples` (.npz, [N,...] per input); write `outputs` (.npz).
+
+    Returns wall seconds and peak memory. Raises UserError when infer.py fails or writes nothing.
+    """
+    cell = Cell(folder)
+    outputs = Path(outputs)
+    outputs.unlink(missing_ok=True)
+    measured = run_vendor_script(cell, "infer.py", str(samples), str(outputs))
+    if not outputs.is_file() or outputs.stat().st_size == 0:
+        raise UserError(f"{cell.name}: infer.py ended well but wrote no {outputs.name}", "see infer.log beside it")
+    return measured
+
+
+def main() -> None:
+    """python -m common.engine compile|infer CELL"""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("step", choices=["compile", "infer"])
+    parser.add_argument("cell")
+    arguments = parser.parse_args()
+    cell = Cell(arguments.cell)
+    if arguments.step == "compile":
+        compile_cell(cell)
+    else:
+        check_artifact(cell, read_json(cell.folder / "compile.json"))
+        infer(cell.folder, cell.folder / "samples.npz", cell.folder / "outputs.npz")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,69 @@
+"""How npumake fails: one clear message, one hint, a non-zero exit, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+USAGE_EXIT = 2  # a wrong name or a wrong call, as getopt and argparse exit
+FAILURE_EXIT = 1
+INTERRUPTED_EXIT = 130  # 128 + SIGINT, as a shell reports it
+
+
+class UserError(Exception):
+    """Something from outside is wrong, and its owner can mend it.
+
+    message: what is wrong and where (file, node, image, key).
+    hint: the next thing to try, one line; printed after "HINT:".
+    exit_code: 1, or 2 for an unknown name or a wrong call.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, exit_code: int = FAILURE_EXIT):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+
+def report_error(message: str, hint: str | None) -> None:
+    """Print the message and the hint to stderr, in the one form that every stage uses."""
+    print(f"ERROR: {message}", file=sys.stderr)
+    if hint:
+        print(f"HINT: {hint}", file=sys.stderr)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call main() and exit; every known failure becomes a message, a hint and an exit code.
+
+    An unknown failure is a defect of npumake and keeps its traceback (it is what a bug report needs).
+    """
+    try:
+        code = main()
+    except UserError as error:
+        report_error(error.message, error.hint)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        report_error(
+            "interrupted; nothing half-written is kept", "run the same make again: it goes on where it stopped"
+        )
+        code = INTERRUPTED_EXIT
+    except BrokenPipeError:
+        # The reader went away (make list | head): not an error of ours. Keep the interpreter's own flush quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            report_error(
+                f"the disk is full: {error.filename or error}", "free some space, then run the same make again"
+            )
+        elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            report_error(
+                f"not allowed to write or read {error.filename}: {error.strerror}", "check owner and mode of that path"
+            )
+        else:
+            traceback.print_exc()
+        code = FAILURE_EXIT
+    sys.exit(code or 0)

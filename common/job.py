@@ -1,0 +1,160 @@
+"""The folders under out/, and job.json: all that a vendor script may know.
+
+out/<model>/float/              FloatReference: source.json, evaluation_set.json, model.onnx, samples, float results
+out/<model>/<chip>/<variant>/   Cell: request.json, calibration_set.json, job.json, the artifact, the proof
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError, run
+from common.files import read_json, write_json
+from common.spec import ChipSpec, ModelSpec, load_chip, model_from_dict
+
+JOB_VERSION = 1
+
+
+class FloatReference:
+    """out/<model>/float: the float network that every chip is measured against."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+
+    @cached_property
+    def source_json(self) -> dict[str, Any]:
+        return read_json(self.folder / "source.json")
+
+    @property
+    def spec(self) -> ModelSpec:
+        return model_from_dict(self.source_json["spec"], str(self.folder / "source.json"))
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """{"kind": "weights" | "random" | "onnx", "path": str | None, ...}"""
+        return self.source_json["source"]
+
+    @property
+    def evaluation_folder(self) -> Path:
+        return Path(read_json(self.folder / "evaluation_set.json")["folder"])
+
+
+class Cell:
+    """out/<model>/<chip>/<variant>: one network on one chip in one precision; also the vendor's job folder."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+        self.float = FloatReference(self.folder.parent.parent / "float")
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        return read_json(self.folder / "request.json")
+
+    @cached_property
+    def calibration_request(self) -> dict[str, Any] | None:
+        """{"folder", "fingerprint", "count", "force"}, or None where the precision needs no calibration."""
+        path = self.folder / "calibration_set.json"
+        return read_json(path) if path.exists() else None
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.folder.parts[-3:])
+
+    @property
+    def model(self) -> str:
+        return self.request["model"]
+
+    @property
+    def chip(self) -> str:
+        return self.request["chip"]
+
+    @property
+    def variant(self) -> str:
+        return self.request["variant"]
+
+    @property
+    def precision(self) -> str:
+        return self.request["precision"]
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.float.spec
+
+    @property
+    def chip_spec(self) -> ChipSpec:
+        return load_chip(self.chip)
+
+    @property
+    def float_folder(self) -> Path:
+        return self.float.folder
+
+    @property
+    def evaluation_folder(self) -> Path:
+        return self.float.evaluation_folder
+
+    @property
+    def calibration_folder(self) -> Path | None:
+        return Path(self.calibration_request["folder"]) if self.calibration_request else None
+
+    @property
+    def calibration_count(self) -> int:
+        return self.calibration_request["count"] if self.calibration_request else 0
+
+    @property
+    def force(self) -> bool:
+        """FORCE=1: the calibration lint's findings are recorded, not obeyed."""
+        return bool(self.calibration_request and self.calibration_request["force"])
+
+    @property
+    def weights(self) -> str:
+        """Where the weights come from: "published", "path", "random" or "onnx"."""
+        return self.float.source["origin"]
+
+
+def job_description(cell: Cell) -> dict[str, Any]:
+    """The content of job.json, from the request, the model's declaration and the fixed graph's own inputs and outputs.
+
+    Paths are relative to the job folder, so that it can be packed and compiled on another machine.
+    """
+    fixed = read_json(cell.folder / "fix.json")
+    declared = cell.spec.input
+    if len(fixed["inputs"]) != 1:
+        raise UserError(f"{cell.name}: the graph has {len(fixed['inputs'])} inputs, a top-down network has one image")
+    return {
+        "version": JOB_VERSION,
+        "model": cell.model,
+        "chip": cell.chip,
+        "variant": cell.variant,
+        "precision": cell.precision,
+        "graph": "model.onnx",
+        "inputs": [
+            {
+                "name": fixed["inputs"][0]["name"],
+                "shape": fixed["inputs"][0]["shape"],
+                "color": declared.color,
+                "scale": declared.scale,
+                "mean": declared.mean,
+                "std": declared.std,
+            }
+        ],
+        "outputs": [{"name": output["name"], "shape": output["shape"]} for output in fixed["outputs"]],
+        "calibration": "calib" if cell.calibration_request else None,
+        "samples": "samples.npz",
+        "outputs_file": "outputs.npz",
+        "artifact": cell.model,
+        "options": cell.request["options"],
+    }
+
+
+def main() -> None:
+    """python -m common.job CELL: write job.json."""
+    cell = Cell(sys.argv[1])
+    write_json(cell.folder / "job.json", job_description(cell))
+
+
+if __name__ == "__main__":
+    run(main)

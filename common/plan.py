@@ -1,0 +1,160 @@
+"""What was asked, as files that change only when the question changes.
+
+Variables on make's command line are not files, so make cannot see that WEIGHTS= or CALIB= is another one today. This
+step writes each answer to a small JSON file, only if it differs; every later stage depends on those files:
+
+    out/<model>/float/source.json                        the model's declaration; where its weights come from
+    out/<model>/float/evaluation_set.json                the evaluation images, by a fingerprint of the folder
+    out/<model>/<chip>/<variant>/request.json            model, chip, precision, the chip's options
+    out/<model>/<chip>/<variant>/calibration_set.json    the calibration images, where the precision needs any
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from common.errors import USAGE_EXIT, UserError, run
+from common.files import write_json_if_changed
+from common.spec import MODELS_FOLDER, ChipSpec, ModelSpec, load_chip, load_model, model_names
+
+OUT = Path("out")
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """A hash of the names, sizes and times of an image set's files: an added, changed or removed one changes it."""
+    digest = hashlib.sha256()
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_file():
+            state = entry.stat()
+            digest.update(f"{entry.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """Path, size and time of an input file; its SHA-256 is taken where it is read (export)."""
+    state = path.stat()
+    return {"path": str(path), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+
+
+def image_set(folder_text: str, variable: str) -> dict[str, Any]:
+    """The folder and its fingerprint. Raises UserError when it is no folder."""
+    folder = Path(folder_text)
+    if not folder.is_dir():
+        raise UserError(
+            f"{variable}={folder_text} is not a folder",
+            f"{variable}= takes a folder of images, optionally with person_keypoints.json or person_detections.json",
+            USAGE_EXIT,
+        )
+    return {"folder": str(folder), "fingerprint": folder_fingerprint(folder)}
+
+
+def find_source(spec: ModelSpec, onnx: str, weights: str) -> dict[str, Any]:
+    """Where the float network comes from: the user's ONNX, WEIGHTS=path, WEIGHTS=random, or the published file.
+
+    Raises UserError when that file is missing, with the command that gets it.
+    """
+    if onnx:
+        if not Path(onnx).is_file():
+            raise UserError(f"ONNX={onnx} does not exist", "check the path", USAGE_EXIT)
+        return {"kind": "onnx", "origin": "onnx", **file_identity(Path(onnx))}
+    if spec.architecture is None:
+        raise UserError(f"model '{spec.name}' declares no architecture", "give its graph: ONNX=file.onnx", USAGE_EXIT)
+    if weights == "random":
+        return {"kind": "random", "origin": "random", "path": None}
+    if weights:
+        if not Path(weights).is_file():
+            raise UserError(
+                f"WEIGHTS={weights} does not exist", "give a checkpoint file, or WEIGHTS=random", USAGE_EXIT
+            )
+        return {"kind": "weights", "origin": "path", **file_identity(Path(weights))}
+    if spec.weights is None:
+        raise UserError(f"model '{spec.name}' has no published weights", "give WEIGHTS=file.pth or WEIGHTS=random")
+    path = MODELS_FOLDER / spec.name / "weights" / spec.weights.file
+    if not path.is_file():
+        raise UserError(
+            f"the weights of {spec.name} are missing: {path}",
+            f"`make weights MODEL={spec.name}` downloads them; or WEIGHTS=file.pth; or WEIGHTS=random to try the chain",
+        )
+    return {"kind": "weights", "origin": "published", **file_identity(path)}
+
+
+def find_spec(model: str, spec_path: str, onnx: str) -> ModelSpec:
+    """The declaration that MODEL= or SPEC= names. Raises UserError on a clash or an incomplete request."""
+    if bool(spec_path) != bool(onnx):
+        given, missing = ("SPEC=", "ONNX=file.onnx") if spec_path else ("ONNX=", "SPEC=file.yaml")
+        raise UserError(f"{given} was given without its other half", f"add {missing}", USAGE_EXIT)
+    if not spec_path:
+        return load_model(model)
+    spec = load_model(Path(spec_path))
+    if spec.name in model_names() and Path(spec_path).resolve() != model_names()[spec.name].resolve():
+        raise UserError(f"{spec_path}: the name '{spec.name}' is taken by models/", "give your network another name")
+    return spec
+
+
+def check_precision(chip: ChipSpec, name: str, precision: str) -> None:
+    """Raises UserError (exit 2) when the chip does not build this precision."""
+    if precision not in chip.precisions:
+        hint = f"PRECISION={' or PRECISION='.join(chip.precisions)}"
+        raise UserError(f"chip '{name}' does not build precision '{precision}'", hint, USAGE_EXIT)
+
+
+def write_plan(arguments: argparse.Namespace) -> None:
+    """Write the request files of all asked cells; see the head of this file."""
+    spec = find_spec(arguments.model, arguments.spec, arguments.onnx)
+    # Check everything before the first file is written: a refused request leaves no trace.
+    cells = [cell.split("/") for cell in arguments.cells]
+    chips = {chip: load_chip(chip) for _, chip, _ in cells}
+    for _, chip, variant in cells:
+        check_precision(chips[chip], chip, variant)
+    source = find_source(spec, arguments.onnx, arguments.weights)
+    evaluation = image_set(arguments.eval, "EVAL")
+    calibration = None
+    if any(variant in chips[chip].calibrated for _, chip, variant in cells):
+        calibration = image_set(arguments.calib, "CALIB")
+        calibration |= {"count": arguments.calib_count, "force": arguments.force == "1"}
+
+    folder = OUT / spec.name
+    link_aliases(spec)
+    resolved = {"version": 1, "model": spec.name, "spec": spec.model_dump(mode="json"), "source": source}
+    write_json_if_changed(folder / "float" / "source.json", resolved)
+    write_json_if_changed(folder / "float" / "evaluation_set.json", evaluation)
+    for _, chip, variant in cells:
+        cell = folder / chip / variant
+        request = {
+            "version": 1,
+            "model": spec.name,
+            "chip": chip,
+            "variant": variant,
+            "precision": variant,
+            "options": {},
+        }
+        write_json_if_changed(cell / "request.json", request)
+        if variant in chips[chip].calibrated:
+            write_json_if_changed(cell / "calibration_set.json", calibration)
+
+
+def link_aliases(spec: ModelSpec) -> None:
+    """out/<alias> leads to out/<name>, so that results are found under the name that was asked for, too."""
+    for alias in spec.aliases:
+        link = OUT / alias
+        if not link.is_symlink() and not link.exists():
+            OUT.mkdir(exist_ok=True)
+            link.symlink_to(spec.name)
+
+
+def main() -> None:
+    """python -m common.plan MODEL/CHIP/VARIANT... --calib FOLDER --eval FOLDER (called by make)."""
+    parser = argparse.ArgumentParser(description="write the request files of cells, only where they changed")
+    parser.add_argument("cells", nargs="+", help="model/chip/variant")
+    for name in ("model", "spec", "onnx", "weights", "force", "calib", "eval"):
+        parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--calib-count", type=int, default=100)
+    write_plan(parser.parse_args())
+
+
+if __name__ == "__main__":
+    run(main)
