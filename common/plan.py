@@ -25,12 +25,14 @@ OUT = Path("out")
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """A hash of the names, sizes and times of an image set's files: an added, changed or removed one changes it."""
+    """A hash of the names, sizes and times of all files below: an added, changed or removed one changes it."""
     digest = hashlib.sha256()
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_file():
-            state = entry.stat()
-            digest.update(f"{entry.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(place) / name
+            state = path.stat()
+            digest.update(f"{path.relative_to(folder)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -78,12 +78,17 @@ class InputSpec(Strict):
 
 
 class DecodeSpec(Strict):
-    """How outputs become people. refine: quarter-pixel shift, DARK, or none; padding: crop size over box size."""
+    """How outputs become people, and boxes crops. refine: quarter-pixel shift, DARK, or none.
+
+    padding: crop size over box size. ground_truth_boxes: "annotated", or "hrnet" for one pixel smaller, as HRNet's
+    own data code takes them; either is clipped to the image.
+    """
 
     kind: Literal["heatmap"]
     keypoints: str
     refine: Literal["quarter", "dark", "none"] = "quarter"
     padding: Annotated[float, Field(gt=0)] = 1.25
+    ground_truth_boxes: Literal["annotated", "hrnet"] = "annotated"
 
     @model_validator(mode="after")
     def _known(self) -> DecodeSpec:

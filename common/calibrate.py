@@ -1,0 +1,193 @@
+"""Calibration tensors for a cell: person crops, made exactly as at run time, linted before they are believed.
+
+python -m common.calibrate out/<model>/<chip>/<variant>     writes calib/NNNN.npy, manifest.json, contact_sheet.jpg
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from common.errors import UserError, run
+from common.files import replacing_folder, sha256_file, write_json
+from common.imageset import ImageSet, Instance
+from common.job import Cell
+from common.keypoints import keypoint_set
+from common.lint import Finding, Subject, lint
+from common.preprocess import denormalize
+from common.samples import DETECTION_SCORE, describe, geometry, network_inputs
+
+OVERLAP_LIMIT = 0.7  # two boxes with a larger intersection over union are one person twice
+SHEET_COLUMNS, SHEET_TILE_HEIGHT, SHEET_ROWS = 10, 128, 20
+
+
+def box_overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Intersection over union of two boxes [x, y, w, h], 0..1."""
+    width = min(first[0] + first[2], second[0] + second[2]) - max(first[0], second[0])
+    height = min(first[1] + first[3], second[1] + second[3]) - max(first[1], second[1])
+    common = max(0.0, width) * max(0.0, height)
+    union = first[2] * first[3] + second[2] * second[3] - common
+    return common / union if union > 0 else 0.0
+
+
+def choose(instances: Sequence[Instance], count: int) -> list[Instance]:
+    """Choose calibration people: every image gives its best, then every image its second best, and so on.
+
+    Best is the highest score, among equals (ground truth) the largest box. Boxes that cover a chosen one of the same
+    image by more than 0.7 are passed over. Deterministic; the result is in the set's order.
+    """
+    queues: dict[int, list[int]] = defaultdict(list)
+    for index, instance in enumerate(instances):
+        queues[instance.image_id].append(index)
+    for image, indices in queues.items():
+        ranked = sorted(indices, key=lambda i: (-instances[i].score, -instances[i].box[2] * instances[i].box[3], i))
+        kept: list[int] = []
+        for index in ranked:
+            if all(box_overlap(instances[index].box, instances[other].box) <= OVERLAP_LIMIT for other in kept):
+                kept.append(index)
+        queues[image] = kept
+    rounds = max((len(queue) for queue in queues.values()), default=0)
+    ordered = [queue[turn] for turn in range(rounds) for queue in queues.values() if turn < len(queue)]
+    return [instances[index] for index in sorted(ordered[:count])]
+
+
+def candidates(image_set: ImageSet, spec: Any) -> tuple[list[Instance], str]:
+    """All people that could be calibrated on, and where their boxes come from ("gt", "detections").
+
+    Without any box: the whole images, "whole_images", which the lint refuses.
+    """
+    found = image_set.instances("auto", DETECTION_SCORE, spec.decode.ground_truth_boxes)
+    if found:
+        return found, str(image_set.box_source)
+    if image_set.detections:
+        best = max(detection["score"] for detection in image_set.detections)
+        raise UserError(
+            f"{image_set.folder}: no detection reaches a score of {DETECTION_SCORE} (the best has {best:.3g})",
+            "use a detector with scores of 0..1, or images with people",
+        )
+    whole = [
+        Instance(image["id"], image["file"], (0.0, 0.0, float(image["width"]), float(image["height"])), 1.0)
+        for image in image_set.images
+    ]
+    return whole, "whole_images"
+
+
+def write_tensors(folder: Path, image_set: ImageSet, chosen: Sequence[Instance], spec: Any) -> list[dict[str, Any]]:
+    """Write NNNN.npy (float32 [1, C, H, W]) for each person; returns the manifest's entries."""
+    centers, scales = geometry(chosen, spec)
+    hashes: dict[str, str] = {}
+    samples = []
+    for index, instance in enumerate(tqdm(chosen, desc="calibrate", disable=None)):
+        name = f"{index:04d}.npy"
+        np.save(folder / name, network_inputs(image_set, [instance], spec))
+        if instance.file not in hashes:
+            hashes[instance.file] = sha256_file(image_set.path(instance.file))
+        entry = describe(instance, centers[index], scales[index])
+        samples.append(
+            {"file": name, "image": entry.pop("file"), "image_sha256": hashes[instance.file]}
+            | entry
+            | {"sha256": sha256_file(folder / name)}
+        )
+    return samples
+
+
+def statistics(folder: Path, samples: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Minimum, maximum, mean and standard deviation per channel over all tensors on disk."""
+    rows = []
+    for sample in samples:
+        array = np.load(folder / sample["file"], allow_pickle=False).astype(np.float64)[0]
+        rows.append([f(axis=(1, 2)) for f in (array.min, array.max, array.mean, (array**2).mean)])
+    minima, maxima, means, mean_squares = np.swapaxes(np.array(rows), 0, 1)
+    mean, squares = means.mean(axis=0), mean_squares.mean(axis=0)
+    return {
+        "minimum": minima.min(axis=0).tolist(),
+        "maximum": maxima.max(axis=0).tolist(),
+        "mean": mean.tolist(),
+        "standard_deviation": np.sqrt(np.maximum(squares - mean**2, 0)).tolist(),
+    }
+
+
+def contact_sheet(folder: Path, samples: Sequence[dict[str, Any]], spec: Any) -> np.ndarray:
+    """The crops as the network sees them, de-normalised from the written files: uint8 [H, W, 3] BGR, 10 a row."""
+    height = SHEET_TILE_HEIGHT
+    width = max(1, round(height * spec.input.width / spec.input.height))
+    tiles = []
+    for sample in samples[: SHEET_COLUMNS * SHEET_ROWS]:
+        picture = denormalize(np.load(folder / sample["file"], allow_pickle=False)[0], spec.input)
+        tiles.append(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+    columns = min(SHEET_COLUMNS, len(tiles))
+    tiles += [np.full((height, width, 3), 255, np.uint8)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    return np.vstack(rows)
+
+
+def judge(findings: Sequence[Finding], where: str, force: bool) -> None:
+    """Print warnings; UserError with the first failure's hint unless forced (then failures are warnings, too)."""
+    failed = [finding for finding in findings if finding.state == "fail"]
+    for finding in findings:
+        if finding.state == "warn" or (finding.state == "fail" and force):
+            print(f"warning: {where}: {finding.check}: {finding.message}", file=sys.stderr)
+    if failed and not force:
+        reasons = "; ".join(f"{finding.check}: {finding.message}" for finding in failed)
+        hint = failed[0].hint or "mend the calibration set"
+        raise UserError(f"{where}: the calibration lint refuses the set: {reasons}", f"{hint} (FORCE=1 goes on anyway)")
+
+
+def calibrate(
+    folder: Path, image_set: ImageSet, evaluation: ImageSet | None, spec: Any, count: int, force: bool, where: str
+) -> dict[str, Any]:
+    """Make a calibration folder from an image set, whole or not at all; returns its manifest.
+
+    folder: calib/ of the cell. evaluation: for the overlap check. count: at most so many samples.
+    Raises UserError when the lint refuses the set and force is not given.
+    """
+    image_set.check_keypoints(keypoint_set(spec.decode.keypoints))
+    found, boxes = candidates(image_set, spec)
+    chosen = choose(found, count)
+    with replacing_folder(folder) as temporary:
+        samples = write_tensors(temporary, image_set, chosen, spec)
+        findings = lint(Subject(temporary, samples, boxes, spec, image_set, evaluation))
+        judge(findings, where, force)
+        if not cv2.imwrite(str(temporary / "contact_sheet.jpg"), contact_sheet(temporary, samples, spec)):
+            raise UserError(f"{where}: contact_sheet.jpg cannot be written", "is the disk full?")
+        manifest = {
+            "version": 1,
+            "set": str(image_set.folder),
+            "boxes": boxes,
+            "candidates": len(found),
+            "count": len(samples),
+            "force": force,
+            "lint": [finding.as_json() for finding in findings],
+            "statistics": statistics(temporary, samples),
+            "input": spec.input.model_dump(mode="json"),
+            "samples": samples,
+        }
+        write_json(temporary / "manifest.json", manifest)
+    return manifest
+
+
+def main() -> None:
+    """python -m common.calibrate CELL"""
+    cell = Cell(sys.argv[1])
+    if cell.calibration_folder is None:
+        raise UserError(f"{cell.name} needs no calibration", "int8 variants do")
+    calibrate(
+        cell.folder / "calib",
+        ImageSet.open(cell.calibration_folder),
+        ImageSet.open(cell.evaluation_folder),
+        cell.spec,
+        cell.calibration_count,
+        cell.force,
+        cell.name,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,163 @@
+"""How far the chip's outputs are from the float network's, on the same proof inputs.
+
+    python -m common.compare out/<model>/<chip>/<variant>     writes compare.json
+
+Two yardsticks: per output and channel, cosine similarity and SQNR; per person, the OKS of the chip's keypoints with
+the float keypoints in the place of ground truth. All keypoints of the set count, whatever their score: a joint that
+jumps because its peak is weak is a difference too.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from common.decode import decode_people
+from common.errors import UserError, run
+from common.files import read_json, write_json
+from common.job import Cell
+from common.keypoints import keypoint_set
+from common.oks import oks
+from common.predictions import check_finite, heatmaps_of
+from common.samples import load_arrays
+
+SQNR_LIMIT_DB = 200.0  # JSON has no infinity: equal outputs count as 200 dB, far above float32's own 150
+# A person without an annotated segment area counts as 0.53 of the box: what mmpose uses for data sets without
+# segments (datasets/aic, crowdpose); the mean in COCO is close to it.
+BOX_TO_AREA = 0.53
+
+
+def cosine_similarity(reference: np.ndarray, value: np.ndarray) -> float:
+    """The cosine of the angle between two tensors, in float64; two zero tensors are alike (1), one is not (0)."""
+    reference, value = reference.astype(np.float64).ravel(), value.astype(np.float64).ravel()
+    norms = float(np.sqrt(reference @ reference) * np.sqrt(value @ value))
+    if norms == 0:
+        return 1.0 if not reference.any() and not value.any() else 0.0
+    return float(np.clip(reference @ value / norms, -1.0, 1.0))
+
+
+def sqnr_db(reference: np.ndarray, value: np.ndarray) -> float:
+    """Signal to quantisation noise ratio, 10 log10(sum r^2 / sum (r - v)^2), in dB, cut to -200..200."""
+    reference = reference.astype(np.float64).ravel()
+    error = reference - value.astype(np.float64).ravel()
+    signal, noise = float(reference @ reference), float(error @ error)
+    if noise == 0:
+        return SQNR_LIMIT_DB
+    if signal == 0:
+        return -SQNR_LIMIT_DB
+    return float(np.clip(10 * np.log10(signal / noise), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+
+
+def compare_tensors(reference: np.ndarray, value: np.ndarray) -> dict[str, float]:
+    """Cosine, SQNR in dB and the largest absolute difference of two tensors of one shape."""
+    difference = np.abs(reference.astype(np.float64) - value)
+    return {
+        "cosine": cosine_similarity(reference, value),
+        "sqnr_db": sqnr_db(reference, value),
+        "max_abs": float(difference.max(initial=0.0)),
+    }
+
+
+def compare_output(reference: np.ndarray, value: np.ndarray, joints: tuple[str, ...]) -> dict[str, Any]:
+    """compare_tensors() over all samples, and per channel; channels bear the joints' names where the count fits."""
+    channels = reference.shape[1] if reference.ndim > 1 else 0
+    names = joints if channels == len(joints) else [f"channel {index}" for index in range(channels)]
+    return compare_tensors(reference, value) | {
+        "channels": [
+            {"name": name, **compare_tensors(reference[:, index], value[:, index])} for index, name in enumerate(names)
+        ]
+    }
+
+
+def check_same_outputs(reference: dict[str, np.ndarray], value: dict[str, np.ndarray], where: str) -> None:
+    """UserError when outputs are missing or extra, of another shape, of no samples, or not finite."""
+    missing, extra = sorted(reference.keys() - value.keys()), sorted(value.keys() - reference.keys())
+    if missing or extra:
+        raise UserError(
+            f"{where}: the chip's outputs are {sorted(value)}, the float network's are {sorted(reference)}",
+            "infer.py has to write outputs under the ONNX output names of job.json",
+        )
+    for name, expected in reference.items():
+        if value[name].shape != expected.shape:
+            raise UserError(
+                f"{where}: output {name} has shape {list(value[name].shape)}, expected {list(expected.shape)}",
+                "outputs are NCHW float32, one row per sample: a vendor's NHWC has to be transposed in infer.py",
+            )
+        if expected.size == 0:
+            raise UserError(f"{where}: output {name} is empty", "run the same make again")
+        check_finite(expected, f"{where}: float output {name}")
+        check_finite(value[name], f"{where}: output {name} of the chip")
+
+
+def person_areas(instances: list[dict[str, Any]]) -> np.ndarray:
+    """Areas for OKS in square pixels, float64 [N]: COCO's annotated segment area, else 0.53 of the box."""
+    return np.array(
+        [
+            instance["area"] if instance.get("area") else BOX_TO_AREA * instance["box"][2] * instance["box"][3]
+            for instance in instances
+        ],
+        np.float64,
+    )
+
+
+def compare(
+    reference: dict[str, np.ndarray],
+    value: dict[str, np.ndarray],
+    instances: list[dict[str, Any]],
+    spec: Any,
+    where: str,
+) -> dict[str, Any]:
+    """The content of compare.json.
+
+    reference, value: outputs by name, [N, ...] float32. instances: those of samples.json (box, area, center, scale).
+    Raises UserError when the outputs do not fit each other or the instances.
+    """
+    check_same_outputs(reference, value, where)
+    keypoints = keypoint_set(spec.decode.keypoints)
+    people = []
+    for outputs in (value, reference):
+        heatmaps = heatmaps_of(outputs, keypoints, where)
+        if len(heatmaps) != len(instances):
+            raise UserError(
+                f"{where}: {len(heatmaps)} outputs for {len(instances)} samples", "remove the cell and make it again"
+            )
+        centers = np.array([instance["center"] for instance in instances])
+        scales = np.array([instance["scale"] for instance in instances])
+        people.append(decode_people(heatmaps, centers, scales, spec.decode.refine))
+    per_instance, terms = oks(people[0], people[1], person_areas(instances), keypoints.sigmas)
+    order = np.argsort(per_instance, kind="stable")
+    return {
+        "oks": float(per_instance.mean()),
+        "oks_minimum": float(per_instance.min()),
+        "oks_area": f"annotated segment area, else {BOX_TO_AREA} of the box; all keypoints count",
+        "samples": len(instances),
+        "worst_instance": int(order[0]),
+        "median_instance": int(order[len(order) // 2]),
+        "joints": {name: float(term) for name, term in zip(keypoints.names, terms.mean(axis=0), strict=True)},
+        "outputs": {name: compare_output(reference[name], value[name], keypoints.names) for name in reference},
+        "oks_instances": [float(value) for value in per_instance],
+    }
+
+
+def compare_cell(cell: Cell) -> None:
+    """Compare outputs.npz of the cell with that of the float reference and write compare.json."""
+    instances = read_json(cell.float_folder / "samples.json")["instances"]
+    result = compare(
+        load_arrays(cell.float_folder / "outputs.npz"),
+        load_arrays(cell.folder / "outputs.npz"),
+        instances,
+        cell.spec,
+        cell.name,
+    )
+    write_json(cell.folder / "compare.json", result)
+
+
+def main() -> None:
+    """python -m common.compare CELL"""
+    compare_cell(Cell(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,45 @@
+"""The float reference: onnxruntime's outputs on the proof inputs, and its keypoints on all evaluation instances.
+
+python -m common.reference out/<model>/float     writes outputs.npz and predictions.json
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from common.errors import UserError, run
+from common.files import replacing
+from common.imageset import ImageSet
+from common.job import FloatReference
+from common.onnx_graph import Runner
+from common.predictions import predict, write_predictions
+from common.samples import evaluation_instances, load_arrays
+
+
+def make_reference(reference: FloatReference) -> None:
+    """Run the float network: outputs.npz for the samples, predictions.json for every evaluation instance."""
+    image_set = ImageSet.open(reference.evaluation_folder)
+    instances = evaluation_instances(image_set, reference.spec)
+    samples = load_arrays(reference.folder / "samples.npz")
+    if len(samples) != 1:
+        raise UserError(f"{reference.folder / 'samples.npz'} has {len(samples)} inputs, a top-down network has one")
+    name = next(iter(samples))
+    network = Runner(reference.folder / "model.onnx")
+    outputs = network.run(samples)
+    people = predict(
+        image_set, instances, reference.spec, outputs, lambda inputs: network.run({name: inputs}), "float reference"
+    )
+    with replacing(reference.folder / "outputs.npz") as temporary:
+        np.savez(temporary, **outputs)
+    write_predictions(reference.folder / "predictions.json", instances, people)  # last: make goes by this file
+
+
+def main() -> None:
+    """python -m common.reference FLOAT_FOLDER"""
+    make_reference(FloatReference(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    run(main)
