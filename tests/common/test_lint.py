@@ -1,0 +1,97 @@
+"""The lint judges what lies on disk: each test spoils good tensors in one way and expects red."""
+
+import numpy as np
+import pytest
+
+from common.calibrate import calibrate
+from common.imageset import ImageSet
+from common.lint import Subject, check_evaluation_overlap, check_preprocessing, check_shape, check_units, lint
+from tests.common.image_sets import MEAN, STD, make_set, pose_spec
+
+MEAN_, STD_ = np.array(MEAN)[:, None, None], np.array(STD)[:, None, None]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A linted calibration of 12 samples; tests copy its tensors before they spoil them."""
+    folder = tmp_path_factory.mktemp("lint")
+    image_set = ImageSet.open(make_set(folder / "set", images=12))
+    return folder / "calib", image_set, calibrate(folder / "calib", image_set, None, pose_spec(), 99, False, "cell")
+
+
+def subject(made, tmp_path, spoil=None, spec=None):
+    folder, image_set, manifest = made
+    for sample in manifest["samples"]:
+        tensor = np.load(folder / sample["file"])
+        if spoil:
+            tensor = spoil(tensor)
+        np.save(tmp_path / sample["file"], tensor)
+    return Subject(tmp_path, manifest["samples"], "gt", spec or pose_spec(), image_set, None)
+
+
+def test_untouched_tensors_pass(made, tmp_path):
+    findings = lint(subject(made, tmp_path))
+    assert {finding.check: finding.state for finding in findings if finding.state != "ok"} == {"count": "warn"}
+
+
+@pytest.mark.parametrize(
+    ("words", "spoil"),
+    [
+        ("red and blue are swapped", lambda x: ((x * STD_ + MEAN_)[:, ::-1] - MEAN_) / STD_),
+        ("the mean was not subtracted", lambda x: (x * STD_ + MEAN_) / STD_),
+        ("not divided by std", lambda x: x * STD_),
+        ("neither mean nor std", lambda x: x * STD_ + MEAN_),
+        ("raw, 0..255", lambda x: (x * STD_ + MEAN_) * 255),
+        ("not divided by the scale", lambda x: ((x * STD_ + MEAN_) * 255 - MEAN_) / STD_),
+        ("reverse channel order", lambda x: (x * STD_ + MEAN_ - MEAN_[::-1]) / STD_[::-1]),
+        ("no slip that is known", lambda x: x[:, :, ::-1]),
+        ("no slip that is known", lambda x: x + 0.1),
+        ("no slip that is known", lambda x: np.roll(x, 1, axis=3)),
+    ],
+)
+def test_each_slip_is_red_and_named(made, tmp_path, words, spoil):
+    finding = check_preprocessing(subject(made, tmp_path, lambda x: spoil(x).astype(np.float32)))
+    assert finding.state == "fail" and words in finding.message
+
+
+def test_one_spoiled_tensor_among_good_ones_is_found(made, tmp_path):
+    whole = subject(made, tmp_path)
+    np.save(tmp_path / "0007.npy", np.load(tmp_path / "0007.npy")[:, ::-1])
+    finding = check_preprocessing(whole)
+    assert finding.state == "fail" and "0007.npy" in finding.message
+
+
+def test_raw_pixels_leave_the_range(made, tmp_path):
+    finding = check_units(subject(made, tmp_path, lambda x: ((x * STD_ + MEAN_) * 255).astype(np.float32)))
+    assert finding.state == "fail" and "leave the possible range" in finding.message
+
+
+def test_mean_in_the_wrong_unit_is_red(made, tmp_path):
+    """Mean -1.4 passes the spec's own check of magnitudes, but no pixel lies there."""
+    spec = pose_spec(mean=[-1.4, -1.4, -1.4])
+    shifted = subject(made, tmp_path, lambda x: ((x * STD_ + MEAN_ + 1.4) / STD_).astype(np.float32), spec)
+    finding = check_units(shifted)
+    assert finding.state == "fail" and "outside the pixels' own range" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda x: x.astype(np.float64), "float64"),
+        (lambda x: x[0], "[3, 64, 48]"),
+        (lambda x: x.transpose(0, 2, 3, 1), "[1, 64, 48, 3]"),
+        (lambda x: np.where(x > 1, np.nan, x).astype(np.float32), "not finite"),
+    ],
+)
+def test_wrong_arrays_are_red_and_stop_the_checks_that_read_them(made, tmp_path, spoil, words):
+    whole = subject(made, tmp_path, spoil)
+    finding = check_shape(whole)
+    assert finding.state == "fail" and words in finding.message
+    assert "preprocessing" not in {finding.check for finding in lint(whole)}
+
+
+def test_a_set_that_is_its_own_evaluation_set_is_red(made, tmp_path):
+    whole = subject(made, tmp_path)
+    same = Subject(whole.folder, whole.samples, "gt", whole.spec, whole.calibration, whole.calibration)
+    finding = check_evaluation_overlap(same)
+    assert finding.state == "fail" and finding.message.startswith("12 calibration images")

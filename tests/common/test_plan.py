@@ -1,0 +1,139 @@
+"""What was asked becomes files that change only when the question changes."""
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from common.files import read_json
+from common.plan import folder_fingerprint, write_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = """name: mine
+task: topdown_pose
+input: {shape: [1, 3, 64, 48], color: rgb, scale: 255, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
+decode: {kind: heatmap, keypoints: coco17}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working folder with the real models/ and vendors/, an image set, a graph and its declaration."""
+    for folder in ("models", "vendors"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"jpeg")
+    (tmp_path / "mine.yaml").write_text(SPEC)
+    (tmp_path / "mine.onnx").write_bytes(b"onnx")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def asked(*cells, **changes):
+    values = {"model": "", "spec": "", "onnx": "", "weights": "", "force": "", "calib": "photos", "eval": "photos"}
+    return argparse.Namespace(cells=list(cells), calib_count=100, **(values | changes))
+
+
+def own_network(*cells, **changes):
+    return asked(*cells, spec="mine.yaml", onnx="mine.onnx", **changes)
+
+
+def written(project):
+    return sorted(str(path.relative_to(project)) for path in (project / "out").rglob("*.json"))
+
+
+def test_request_files_of_two_precisions(project):
+    write_plan(own_network("mine/ncnn/fp32", "mine/ncnn/int8", force="1"))
+    assert written(project) == [
+        "out/mine/float/evaluation_set.json",
+        "out/mine/float/source.json",
+        "out/mine/ncnn/fp32/request.json",
+        "out/mine/ncnn/int8/calibration_set.json",
+        "out/mine/ncnn/int8/request.json",
+    ]
+    assert read_json("out/mine/float/source.json")["source"]["origin"] == "onnx"
+    assert read_json("out/mine/ncnn/int8/calibration_set.json")["force"] is True
+
+
+def test_nothing_is_touched_when_the_question_is_the_same(project):
+    write_plan(own_network("mine/ncnn/int8"))
+    for path in written(project):
+        os.utime(path, ns=(1, 1))
+    write_plan(own_network("mine/ncnn/int8"))
+    assert {Path(path).stat().st_mtime_ns for path in written(project)} == {1}
+
+
+def changed_files(project, **changes):
+    write_plan(own_network("mine/ncnn/int8"))
+    for path in written(project):
+        os.utime(path, ns=(1, 1))
+    write_plan(own_network("mine/ncnn/int8", **changes))
+    return [Path(path).name for path in written(project) if Path(path).stat().st_mtime_ns != 1]
+
+
+def test_another_evaluation_set_asks_for_no_new_artifact(project):
+    (project / "others").mkdir()
+    assert changed_files(project, eval="others") == ["evaluation_set.json"]
+
+
+def test_another_calibration_set_changes_only_the_calibration(project):
+    (project / "others").mkdir()
+    assert changed_files(project, calib="others") == ["calibration_set.json"]
+
+
+def test_an_image_more_a_changed_image_and_an_image_less_are_seen(project):
+    first = folder_fingerprint(project / "photos")
+    (project / "photos" / "b with space.jpg").write_bytes(b"jpeg")
+    second = folder_fingerprint(project / "photos")
+    (project / "photos" / "a.jpg").write_bytes(b"other")
+    third = folder_fingerprint(project / "photos")
+    (project / "photos" / "a.jpg").unlink()
+    fourth = folder_fingerprint(project / "photos")
+    (project / "photos" / "val2017").mkdir()
+    (project / "photos" / "val2017" / "1.jpg").write_bytes(b"jpeg")
+    assert len({first, second, third, fourth, folder_fingerprint(project / "photos")}) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "hint"),
+    [
+        ({"onnx": ""}, "SPEC= was given", "add ONNX"),
+        ({"spec": ""}, "ONNX= was given", "add SPEC"),
+        ({"onnx": "no.onnx"}, "ONNX=no.onnx does not exist", "path"),
+        ({"calib": "nowhere"}, "CALIB=nowhere is not a folder", "folder of images"),
+        ({"eval": "mine.yaml"}, "EVAL=mine.yaml is not a folder", "folder of images"),
+    ],
+)
+def test_a_wrong_request_leaves_no_trace(project, changes, message, hint):
+    with pytest.raises(UserError) as error:
+        write_plan(own_network("mine/ncnn/int8", **changes))
+    assert message in error.value.message
+    assert hint in error.value.hint
+    assert not (project / "out").exists()
+
+
+def test_an_unknown_precision_is_answered_with_those_there_are(project):
+    with pytest.raises(UserError, match="int4") as error:
+        write_plan(own_network("mine/ncnn/int4"))
+    assert error.value.exit_code == 2
+    assert "PRECISION=int8" in error.value.hint
+
+
+def test_missing_published_weights_name_the_command_that_gets_them(project):
+    with pytest.raises(UserError, match="weights of hrnet_w48_384x288 are missing") as error:
+        write_plan(asked("hrnet_w48_384x288/ncnn/fp32", model="hrnet_w48_384x288"))
+    assert "make weights MODEL=hrnet_w48_384x288" in error.value.hint
+
+
+def test_random_weights_are_recorded_as_such_and_the_alias_leads_to_the_results(project):
+    write_plan(asked("hrnet_w32_256x192/ncnn/fp32", model="hrnet_w32", weights="random"))
+    assert read_json("out/hrnet_w32/float/source.json")["source"]["origin"] == "random"
+    assert (project / "out" / "hrnet_w32").is_symlink()
+
+
+def test_the_users_network_may_not_take_the_name_of_another(project):
+    (project / "mine.yaml").write_text(SPEC.replace("name: mine", "name: hrnet_tiny"))
+    with pytest.raises(UserError, match="hrnet_tiny' is taken"):
+        write_plan(own_network("hrnet_tiny/ncnn/fp32"))
