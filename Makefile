@@ -73,7 +73,7 @@ export PYTHONUNBUFFERED := 1
 # One line a stage; V=1 shows the commands instead.
 say = $(if $(V),,@printf '%-11s %s\n' '$(1)' '$(2)')
 
-.PHONY: help list explain weights demo test lint format clean report ALWAYS $(CHIPS)
+.PHONY: help list explain weights demo test lint format clean report readme ALWAYS $(CHIPS)
 
 help: ## this text
 	@printf 'npumake: a trained network in, a compiled artifact per chip out, with the proof that it still works\n\n'
@@ -109,11 +109,16 @@ rendered = $(addsuffix /manifest.json,$(patsubst %/set.yaml,%,$(wildcard $(1:/=)
 
 # --- The request: files that change only when the question changes ------------------------------------------------------
 ifneq (,$(CELLS))
-REQUESTS := $(CELLS:%=out/%/request.json) $(foreach cell,$(CELLS),$(call if_calibrated,$(cell),out/$(cell)/calibration_set.json))
-$(REQUESTS) out/$(NETWORK)/float/source.json out/$(NETWORK)/float/evaluation_set.json &: ALWAYS \
-		| $(COMMON) $(call rendered,$(CALIB)) $(call rendered,$(EVAL))
+PLAN := out/$(NETWORK)/plan.json
+$(PLAN): ALWAYS | $(COMMON) $(call rendered,$(CALIB)) $(call rendered,$(EVAL))
 	$(RUN) common.plan $(CELLS) --model '$(MODEL)' --spec '$(SPEC)' --onnx '$(ONNX)' --weights '$(WEIGHTS)' \
 		--force '$(FORCE)' --calib '$(CALIB)' --calib-count '$(CALIB_COUNT)' --eval '$(EVAL)'
+
+# The plan writes these too; the empty recipe makes make look at their own times again. (One rule with several targets
+# would do by the manual, but GNU make 4.3 then takes all of them for changed.)
+out/$(NETWORK)/float/source.json out/$(NETWORK)/float/evaluation_set.json: $(PLAN) ;
+$(CELLS:%=out/%/request.json): $(PLAN) ;
+$(foreach cell,$(CELLS),$(call if_calibrated,$(cell),out/$(cell)/calibration_set.json)): $(PLAN) ;
 endif
 
 # --- The float network, shared by all chips -----------------------------------------------------------------------------
@@ -191,6 +196,9 @@ report: | $(COMMON) ## one page over everything that was built
 	$(RUN) common.report
 	@echo out/report/index.html
 
+readme: | $(COMMON)
+	$(RUN) common.readme
+
 list: | $(COMMON)
 	$(RUN) common.listing
 
@@ -222,4 +230,4 @@ ALWAYS:
 
 # Whatever is no rule and no file: an unknown chip, most likely.
 .DEFAULT:
-	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo test list explain weights report lint format clean help
+	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo test list explain weights report lint format readme clean help

@@ -3,6 +3,7 @@
 Variables on make's command line are not files, so make cannot see that WEIGHTS= or CALIB= is another one today. This
 step writes each answer to a small JSON file, only if it differs; every later stage depends on those files:
 
+    out/<model>/plan.json                                the cells that were asked for
     out/<model>/float/source.json                        the model's declaration; where its weights come from
     out/<model>/float/evaluation_set.json                the evaluation images, by a fingerprint of the folder
     out/<model>/<chip>/<variant>/request.json            model, chip, precision, the chip's options
@@ -137,6 +138,8 @@ def write_plan(arguments: argparse.Namespace) -> None:
         write_json_if_changed(cell / "request.json", request)
         if variant in chips[chip].calibrated:
             write_json_if_changed(cell / "calibration_set.json", calibration)
+    # Last: this is the file that make asks for, and it stands for all of the above.
+    write_json_if_changed(folder / "plan.json", {"version": 1, "cells": arguments.cells})
 
 
 def link_aliases(spec: ModelSpec) -> None:

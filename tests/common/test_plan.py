@@ -52,6 +52,7 @@ def test_request_files_of_two_precisions(project):
         "out/mine/ncnn/fp32/request.json",
         "out/mine/ncnn/int8/calibration_set.json",
         "out/mine/ncnn/int8/request.json",
+        "out/mine/plan.json",
     ]
     assert read_json("out/mine/float/source.json")["source"]["origin"] == "onnx"
     assert read_json("out/mine/ncnn/int8/calibration_set.json")["force"] is True
