@@ -19,12 +19,12 @@ from onnx import defs, helper
 from common.errors import UserError, run
 from common.files import write_json
 from common.job import Cell
-from common.onnx_graph import graph_inputs, graph_outputs, load_onnx, opset_of, shape_text
+from common.onnx_graph import graph_inputs, graph_outputs, listed, load_onnx, opset_of, shape_text
 from common.spec import ChipSpec
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 NOTE = "note"  # the key of an operator's entry that is text for people, not an attribute
-MOST_PROBLEMS = 20
+MOST_LINES, MOST_NODES = 20, 3
 
 
 def find_problems(model: onnx.ModelProto, chip: ChipSpec) -> list[dict[str, Any]]:
@@ -127,16 +127,19 @@ def _problem(
 
 
 def check_problems(problems: list[dict[str, Any]], where: str) -> None:
-    """Raises one UserError that lists every problem, a line each, with its way out."""
+    """Raises one UserError that lists every problem with its way out; nodes with the same one share a line."""
     if not problems:
         return
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for item in problems:
+        groups.setdefault((item["problem"], item["way_out"]), []).append(item)
     lines = []
-    for item in problems[:MOST_PROBLEMS]:
-        subject = f"node '{item['node']}' ({item['operator']}): " if item["node"] else ""
-        lines.append(f"\n  {subject}{item['problem']} -> {item['way_out']}")
-    more = len(problems) - MOST_PROBLEMS
-    if more > 0:
-        lines.append(f"\n  and {more} more: see preflight.json")
+    for (problem, way_out), items in groups.items():
+        nodes = [f"'{item['node']}' ({item['operator']})" for item in items if item["node"]]
+        subject = f"node{'s' * (len(nodes) > 1)} {listed(nodes, MOST_NODES)}: " if nodes else ""
+        lines.append(f"\n  {subject}{problem} -> {way_out}")
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"\n  and {len(lines) - MOST_LINES} more: see preflight.failed.json"]
     count = "1 thing" if len(problems) == 1 else f"{len(problems)} things"
     raise UserError(f"{where}: the chip's compiler would refuse {count}:{''.join(lines)}", problems[0]["way_out"])
 
