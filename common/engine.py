@@ -119,18 +119,18 @@ def check_artifact(cell: Cell, result: dict[str, Any]) -> None:
             raise UserError(f"{cell.name}: {path} is empty", "see compile.log beside it")
 
 
-def infer(folder: str | os.PathLike, samples: str | os.PathLike, outputs: str | os.PathLike) -> dict[str, float]:
-    """Run the artifact, in the vendor's simulator, on `samples` (.npz, [N,...] per input); write `outputs` (.npz).
+def infer(folder: str | os.PathLike, samples: str | os.PathLike = "", outputs: str | os.PathLike = "") -> None:
+    """Run the artifact in the vendor's simulator: inputs (.npz, [N, ...] each) in, outputs (.npz) out.
 
-    Returns wall seconds and peak memory. Raises UserError when infer.py fails or writes nothing.
+    Without `samples` and `outputs`: the cell's own proof inputs, and infer.json with the latency as well.
+    Raises UserError when infer.py fails or writes nothing.
     """
     cell = Cell(folder)
-    outputs = Path(outputs)
-    outputs.unlink(missing_ok=True)
-    measured = run_vendor_script(cell, "infer.py", str(samples), str(outputs))
-    if not outputs.is_file() or outputs.stat().st_size == 0:
-        raise UserError(f"{cell.name}: infer.py ended well but wrote no {outputs.name}", "see infer.log beside it")
-    return measured
+    result = Path(outputs or cell.folder / "outputs.npz")
+    result.unlink(missing_ok=True)
+    run_vendor_script(cell, "infer.py", *([str(samples), str(outputs)] if outputs else []))
+    if not result.is_file() or result.stat().st_size == 0:
+        raise UserError(f"{cell.name}: infer.py ended well but wrote no {result.name}", "see infer.log beside it")
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def main() -> None:
         compile_cell(cell)
     else:
         check_artifact(cell, read_json(cell.folder / "compile.json"))
-        infer(cell.folder, cell.folder / "samples.npz", cell.folder / "outputs.npz")
+        infer(cell.folder)
 
 
 if __name__ == "__main__":

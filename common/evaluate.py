@@ -16,7 +16,7 @@ import numpy as np
 from common import engine
 from common.accuracy import Accuracy, interval, measure, resample
 from common.errors import run
-from common.files import replacing, write_json
+from common.files import write_json
 from common.imageset import ImageSet, Instance
 from common.job import Cell
 from common.keypoints import keypoint_set
@@ -31,19 +31,11 @@ def chip_runner(cell: Cell, input_name: str) -> Runner:
     """A runner that hands a chunk of inputs to the vendor's infer.py and reads its outputs back."""
 
     def run_chunk(inputs: np.ndarray) -> dict[str, np.ndarray]:
-        # infer.json holds the latency measured on the proof inputs; a chunk must not replace it.
-        record = cell.folder / "infer.json"
-        kept = record.read_bytes() if record.exists() else None
-        try:
-            with tempfile.TemporaryDirectory(prefix=".partial-", dir=cell.folder) as folder:
-                samples, outputs = Path(folder) / "samples.npz", Path(folder) / "outputs.npz"
-                np.savez(samples, **{input_name: inputs})
-                engine.infer(cell.folder, samples, outputs)
-                return load_arrays(outputs)
-        finally:
-            if kept is not None:
-                with replacing(record) as temporary:
-                    temporary.write_bytes(kept)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=cell.folder) as folder:
+            samples, outputs = Path(folder) / "samples.npz", Path(folder) / "outputs.npz"
+            np.savez(samples, **{input_name: inputs})
+            engine.infer(cell.folder, samples, outputs)
+            return load_arrays(outputs)
 
     return run_chunk
 

@@ -172,6 +172,7 @@ class ChipSpec(BaseModel):
     simulator: str
     proven: str
     demo: bool = False
+    python_packages: list[str] = []  # what the vendor scripts import beyond the standard library
     flags: dict[str, str] = {}  # the runtime's own preprocessing flags; see common/explain.py for what fills the braces
     graph: GraphSpec
     operators: dict[str, dict[str, Any] | None]

@@ -76,11 +76,3 @@ def test_a_dry_run_shows_the_stages_and_builds_nothing(project):
 
 def test_fp32_is_not_calibrated(project):
     assert "common.calibrate" not in project.make("-n", CHIP, "MODEL=hrnet_tiny", "PRECISION=fp32").stdout
-
-
-def test_the_makefile_and_common_name_no_chip_and_the_vendors_no_network(project):
-    for path in [project.path("Makefile"), *project.path("common").rglob("*.py")]:
-        for chip in chip_names():
-            assert not re.search(rf"\b{chip}\b", path.read_text()), f"{path.name} names the chip {chip}"
-    for path in project.path("vendors").rglob("*.py"):
-        assert not re.search(r"hrnet|hourglass|yolov8", path.read_text().lower()), f"{path.name} names a network"

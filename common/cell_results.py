@@ -1,0 +1,221 @@
+"""What is known about a cell, read from its files: for the ladder of proof, the report and the summary.
+
+Standard library only: `make` prints the summary at the end of every build, also when nothing was to be done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.files import read_json
+
+OUT = Path("out")
+# The files of a cell in the order in which they are made, and the step that makes each. A log names the step's own.
+STAGES = (
+    ("fix.json", "fix", None),
+    ("preflight.json", "preflight", None),
+    ("calib/manifest.json", "calibrate", None),
+    ("job.json", "job", None),
+    ("compile.json", "compile", "compile.log"),
+    ("outputs.npz", "simulate", "infer.log"),
+    ("compare.json", "compare", None),
+    ("metrics.json", "evaluate", None),
+    ("pictures.json", "draw", None),
+    ("proof.json", "proof", None),
+)
+FLOAT_STAGES = (("samples.json", "samples"), ("export.json", "export"), ("predictions.json", "reference"))
+STATES = ("proven", "not judged", "failed", "out of date", "unfinished")
+
+
+class CellResults:
+    """One cell's files. A missing one is None; a damaged one raises UserError with its name."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+        self.float_folder = self.folder.parent.parent / "float"
+
+    @property
+    def name(self) -> str:
+        """model/chip/variant"""
+        return "/".join(self.folder.parts[-3:])
+
+    def read(self, file: str) -> Any:
+        """The content of a JSON file of the cell, None when it is missing. Raises UserError when it is damaged."""
+        return _read_mapping(self.folder / file)
+
+    def read_float(self, file: str) -> Any:
+        """Like read(), for a file of the float reference."""
+        return _read_mapping(self.float_folder / file)
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        return read_json(self.folder / "request.json")
+
+    @cached_property
+    def source(self) -> dict[str, Any]:
+        """float/source.json: {"model", "spec", "source": {"kind", "origin", "path"}}; empty when missing."""
+        return self.read_float("source.json") or {}
+
+    @property
+    def weights(self) -> str | None:
+        """published, path, random or onnx."""
+        return self.source.get("source", {}).get("origin")
+
+    @property
+    def rendered(self) -> bool:
+        """Whether the evaluation set was rendered by npumake (calib/renderer leaves a manifest): no photographs."""
+        described = self.read_float("evaluation_set.json")
+        return bool(described) and "renderer" in (_read_mapping(Path(described["folder"]) / "manifest.json") or {})
+
+    @cached_property
+    def calibration_set(self) -> dict[str, Any] | None:
+        return self.read("calibration_set.json")
+
+    @cached_property
+    def calibration(self) -> dict[str, Any] | None:
+        return self.read("calib/manifest.json")
+
+    @cached_property
+    def compiled(self) -> dict[str, Any] | None:
+        return self.read("compile.json")
+
+    @cached_property
+    def inferred(self) -> dict[str, Any] | None:
+        return self.read("infer.json")
+
+    @cached_property
+    def compared(self) -> dict[str, Any] | None:
+        return self.read("compare.json")
+
+    @cached_property
+    def metrics(self) -> dict[str, Any] | None:
+        return self.read("metrics.json")
+
+    @cached_property
+    def proof(self) -> dict[str, Any] | None:
+        return self.read("proof.json")
+
+    def stages(self) -> Iterator[tuple[Path, str, str | None]]:
+        """(file, step, log) in the order of the build, the float reference's first."""
+        for file, step in FLOAT_STAGES:
+            yield self.float_folder / file, step, None
+        for file, step, log in STAGES:
+            if file != "calib/manifest.json" or self.calibration_set is not None:
+                yield self.folder / file, step, log
+
+    def state(self) -> tuple[str, str]:
+        """One of STATES and a reason in words (empty where there is nothing to add)."""
+        for path, step, log in self.stages():
+            if not path.exists():
+                error = self._recorded_error(step, log)
+                return ("failed", f"{step}: {error}") if error else ("unfinished", f"stopped before {step}")
+        # A stage that ran after the proof: another request, or a build that stopped in the middle.
+        proved = (self.folder / "proof.json").stat().st_mtime_ns
+        asked = [self.folder / "request.json", self.folder / "calibration_set.json", self.float_folder / "source.json",
+                 self.float_folder / "evaluation_set.json"]  # fmt: skip
+        for path in [*asked, *(path for path, _, _ in self.stages())]:
+            if path.exists() and path.stat().st_mtime_ns > proved:
+                return "out of date", f"{path.name} is newer than proof.json"
+        return self.proof["state"], self.proof.get("reason", "")
+
+    def _recorded_error(self, step: str, log: str | None) -> str | None:
+        """Why a step did not end well, where it left a record of that."""
+        if step == "preflight":
+            problems = (self.read("preflight.failed.json") or {}).get("problems") or []
+            return problems[0]["problem"] if problems else None
+        return _logged_error(self.folder / log) if log else None
+
+    def facts(self) -> dict[str, Any]:
+        """One row of the matrix; None where a number is not known.
+
+        AP and OKS are 0..1, sizes are in bytes, latency is in ms, times are in s. `drop` is float AP minus chip AP.
+        """
+        state, reason = self.state()
+        measured = self.metrics or {}
+        before, after, drop = (measured.get(key) or {} for key in ("float", "chip", "drop"))
+        compiled, inferred, compared = self.compiled or {}, self.inferred or {}, self.compared or {}
+        return {
+            "cell": self.name,
+            "model": self.request["model"],
+            "chip": self.request["chip"],
+            "variant": self.request["variant"],
+            "precision": self.request["precision"],
+            "state": state,
+            "reason": reason,
+            "weights": self.weights,
+            "AP_float": before.get("AP"),
+            "AP_float_interval": before.get("interval"),
+            "AP_chip": after.get("AP"),
+            "AP_chip_interval": after.get("interval"),
+            "drop": drop.get("AP"),
+            "drop_interval": drop.get("interval"),
+            "protocol": measured.get("protocol"),
+            "rendered": self.rendered,
+            "instances": measured.get("instances"),
+            "images": measured.get("images"),
+            "oks": compared.get("oks"),
+            "oks_minimum": compared.get("oks_minimum"),
+            "samples": compared.get("samples"),
+            "artifact": compiled.get("artifact"),
+            "artifact_bytes": compiled.get("artifact_bytes"),
+            "artifact_sha256": compiled.get("sha256"),
+            "compile_seconds": compiled.get("seconds"),
+            "peak_memory_bytes": compiled.get("peak_memory_bytes"),
+            "latency_ms": inferred.get("latency_ms"),
+            "device": inferred.get("device"),
+            "simulated": inferred.get("simulated"),
+            "tools": compiled.get("tools"),
+            "forced_lint": forced_findings(self.calibration),
+        }
+
+
+def find_cells(out: Path = OUT) -> list[CellResults]:
+    """All cells that were ever asked for, sorted by name. out/<alias> is a link to a model's folder: not followed."""
+    folders = (folder for folder in out.glob("*") if folder.is_dir() and not folder.is_symlink())
+    requests = [path for folder in folders for path in folder.glob("*/*/request.json")]
+    return [CellResults(path.parent) for path in sorted(requests)]
+
+
+def forced_findings(manifest: dict[str, Any] | None) -> list[str]:
+    """The lint's failures that FORCE=1 overrode, in words."""
+    findings = (manifest or {}).get("lint", [])
+    return [f"{finding['check']}: {finding['message']}" for finding in findings if finding["state"] == "fail"]
+
+
+def _read_mapping(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold keys and values", "remove it and run the same make again")
+    return content
+
+
+def _logged_error(path: Path) -> str | None:
+    """The last ERROR line of a vendor script's log."""
+    if not path.exists():
+        return None
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return errors[-1] if errors else None
+
+
+def size_in_words(count: float | None) -> str:
+    """Bytes as kB, MB or GB (powers of 1000), three digits; "-" for None."""
+    if count is None:
+        return "-"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def number_in_words(value: float | None, form: str = ".3f", unit: str = "") -> str:
+    """A number in this format with its unit; "-" for None."""
+    return "-" if value is None else f"{value:{form}}{unit}"

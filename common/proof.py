@@ -1,0 +1,197 @@
+"""The ladder of proof of one cell: what was shown, step by step, and what follows from it.
+
+    python -m common.proof out/<model>/<chip>/<variant>     writes artifact.json and, last, proof.json
+
+A step is "passed", "failed", "not applicable" or "not judged". One failed step makes the cell failed; else one step
+that could not be judged makes it not judged; else it is proven.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from common.cell_results import CellResults, forced_findings
+from common.errors import UserError, run
+from common.files import write_json
+from common.job import Cell
+from common.sidecar import sidecar
+from common.spec import GateSpec
+
+PASSED, FAILED, NOT_APPLICABLE, NOT_JUDGED = "passed", "failed", "not applicable", "not judged"
+RANDOM_WEIGHTS = "random weights"
+
+
+class Verdict(NamedTuple):
+    """A step's state, its figures in words, and, where it is not judged, why in a few words."""
+
+    state: str
+    figures: str
+    why: str = ""
+
+
+def judge_preflight(preflight: dict[str, Any]) -> Verdict:
+    """Step 0: the graph against the chip's operator table."""
+    counted = f"{preflight['nodes']} nodes of {len(preflight['operators'])} operators"
+    if preflight["ok"]:
+        return Verdict(PASSED, f"{counted}, all taken by {preflight['chip']}")
+    return Verdict(FAILED, f"{counted}; {preflight['problems'][0]['problem']}")
+
+
+def judge_export(export: dict[str, Any]) -> Verdict:
+    """Step 1: torch = ONNX, by the largest difference and the heatmaps' peaks."""
+    version = f"opset {export['opset']}, IR {export['ir_version']}"
+    proof = export.get("proof")
+    if proof is None:
+        return Verdict(NOT_APPLICABLE, f"the user's own ONNX as it came ({version}): no torch network to compare with")
+    counts = proof["samples"]
+    figures = (
+        f"{version}; torch and ONNX differ by {proof['max_abs']:.2g} at most (allowed {proof['tolerance']:.2g}), "
+        f"{proof['same_peaks']:.1%} of peaks equal, on {counts['random']} random and {counts['real']} real inputs"
+    )
+    return Verdict(PASSED if proof["max_abs"] <= proof["tolerance"] else FAILED, figures)
+
+
+def judge_fix(fix: dict[str, Any]) -> Verdict:
+    """Step 2: ONNX = fixed ONNX over all passes together; tolerance is relative to the largest output."""
+    changed = [item["name"] for item in fix["passes"] if item["changed"]]
+    allowed = fix["tolerance"] * fix["largest_output"]
+    figures = (
+        f"{len(changed)} of {len(fix['passes'])} passes changed the graph ({', '.join(changed) or 'none'}); outputs "
+        f"differ by {fix['max_abs']:.2g} at most (allowed {allowed:.2g}), measured by {fix['yardstick']}"
+    )
+    return Verdict(PASSED if fix["max_abs"] <= allowed else FAILED, figures)
+
+
+def judge_calibration(manifest: dict[str, Any] | None, precision: str) -> Verdict:
+    """Step 3: the calibration lint. Failures that FORCE=1 overrode leave the step not judged."""
+    if manifest is None:
+        return Verdict(NOT_APPLICABLE, f"{precision} needs no calibration")
+    findings = manifest["lint"]
+    figures = f"{manifest['count']} samples of {manifest['set']}"
+    forced = forced_findings(manifest)
+    if forced:
+        return Verdict(
+            NOT_JUDGED, f"{figures}; overridden: {'; '.join(forced)}", "FORCE=1 overrode the calibration lint"
+        )
+    warned = [f"{finding['check']}: {finding['message']}" for finding in findings if finding["state"] == "warn"]
+    return Verdict(PASSED, f"{figures}; {len(findings)} checks, {'; '.join(warned) if warned else 'no finding'}")
+
+
+def judge_agreement(compared: dict[str, Any], gate: GateSpec, weights: str) -> Verdict:
+    """Keypoints of the chip against those of the float network: mean OKS against the gate."""
+    outputs = ", ".join(
+        f"{name}: equal to the bit"
+        if output["max_abs"] == 0
+        else f"{name}: cosine {output['cosine']:.5f}, SQNR {output['sqnr_db']:.1f} dB"
+        for name, output in compared["outputs"].items()
+    )
+    figures = (
+        f"OKS {compared['oks']:.4f} against float (gate {gate.oks:g}) over {compared['samples']} samples; {outputs}"
+    )
+    if weights == "random":
+        return Verdict(NOT_JUDGED, figures, RANDOM_WEIGHTS)
+    return Verdict(PASSED if compared["oks"] >= gate.oks else FAILED, figures)
+
+
+def judge_metric(metrics: dict[str, Any], gate: GateSpec, weights: str, rendered: bool = False) -> Verdict:
+    """Step 6: AP before and after. Red only when the drop is above the gate and is not chance: when the lower end of
+    its paired interval is above 0. A drop above the gate that may be chance is not judged.
+    """
+    before, after, drop = metrics["float"]["AP"], metrics["chip"]["AP"], metrics["drop"]["AP"]
+    if before is None or after is None:
+        return Verdict(NOT_JUDGED, metrics["protocol"], f"no AP: {metrics.get('reason', 'nothing to measure it on')}")
+    interval = metrics["drop"].get("interval")
+    spread = f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}" if interval else ""
+    figures = f"AP {before:.4f} float, {after:.4f} chip, drop {drop:.4f}{spread} (gate {gate.ap_drop:g})"
+    figures += ", on rendered people" if rendered else ""
+    if weights == "random":
+        return Verdict(NOT_JUDGED, figures, RANDOM_WEIGHTS)
+    if drop <= gate.ap_drop:
+        return Verdict(PASSED, figures)
+    if interval and interval[0] <= 0:
+        why = (
+            f"the AP drop of {drop:.3f} is above the gate, but may be chance (its interval includes 0): too few people"
+        )
+        return Verdict(NOT_JUDGED, figures, why)
+    return Verdict(FAILED, figures)
+
+
+def judge_float_on_chip(cell: Cell) -> Verdict:
+    """Step 4: the chip in float against ONNX; for a quantised cell, from the fp32 cell beside it if that is built."""
+    sibling = Cell(cell.folder.parent / "fp32")
+    if cell.precision == "fp32":
+        sibling = cell
+    elif "fp32" not in cell.chip_spec.precisions:
+        return Verdict(NOT_APPLICABLE, "the chip has no float mode")
+    path, export = sibling.folder / "compare.json", cell.float_folder / "export.json"
+    if not path.exists() or path.stat().st_mtime_ns < export.stat().st_mtime_ns:
+        return Verdict(NOT_APPLICABLE, f"{cell.model}/{cell.chip}/fp32 is not built for this float network")
+    return judge_agreement(CellResults(sibling.folder).compared, cell.spec.gate_for("fp32"), cell.weights)
+
+
+def ladder(cell: Cell) -> list[dict[str, Any]]:
+    """All steps: [{"step", "name", "state", "figures", "why"}]. Raises UserError when a file of the cell is missing."""
+    results = CellResults(cell.folder)
+    gate = cell.spec.gate_for(cell.precision)
+    quantised = Verdict(NOT_APPLICABLE, "fp32 is not quantised: see float on chip")
+    if cell.precision != "fp32":
+        quantised = judge_agreement(_required(results.compared, "compare.json", cell), gate, cell.weights)
+    rendered = results.rendered
+    manifest = results.calibration if cell.calibration_request else None
+    verdicts = [
+        ("preflight", judge_preflight(_required(results.read("preflight.json"), "preflight.json", cell))),
+        ("export", judge_export(_required(results.read_float("export.json"), "export.json", cell))),
+        ("fix", judge_fix(_required(results.read("fix.json"), "fix.json", cell))),
+        ("calibration lint", judge_calibration(manifest, cell.precision)),
+        ("float on chip", judge_float_on_chip(cell)),
+        ("quantised agreement", quantised),
+        ("task metric", judge_metric(_required(results.metrics, "metrics.json", cell), gate, cell.weights, rendered)),
+    ]
+    return [
+        {"step": step, "name": name, "state": found.state, "figures": found.figures, "why": found.why}
+        for step, (name, found) in enumerate(verdicts)
+    ]
+
+
+def verdict(steps: list[dict[str, Any]]) -> tuple[str, str]:
+    """The cell's state, "proven", "failed" or "not judged", and its reason in words."""
+    red = [f"{step['name']}: {step['figures']}" for step in steps if step["state"] == FAILED]
+    if red:
+        return FAILED, "; ".join(red)
+    open_steps = [step["why"] for step in steps if step["state"] == NOT_JUDGED]
+    if open_steps:
+        return NOT_JUDGED, "; ".join(dict.fromkeys(open_steps))
+    return "proven", ""
+
+
+def _required(content: dict[str, Any] | None, file: str, cell: Cell) -> dict[str, Any]:
+    if content is None:
+        raise UserError(f"{cell.name}: {file} is missing", "run the same make again")
+    return content
+
+
+def prove(cell: Cell) -> dict[str, Any]:
+    """Judge a cell; write the sidecar artifact.json and, last, proof.json. Returns the proof."""
+    steps = ladder(cell)
+    state, reason = verdict(steps)
+    proof = {
+        "version": 1,
+        "state": state,
+        "reason": reason,
+        "weights": cell.weights,
+        "gate": cell.spec.gate_for(cell.precision).model_dump(),
+        "steps": steps,
+    }
+    write_json(cell.folder / "artifact.json", sidecar(cell, proof))
+    write_json(cell.folder / "proof.json", proof)
+    return proof
+
+
+def main() -> None:
+    """python -m common.proof CELL"""
+    prove(Cell(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,115 @@
+"""The verdict at the end of every build: a small table, and a red gate fails the build.
+
+    python -m common.summary --chip CHIP --model NAME model/chip/variant ...
+
+Standard library only, because it runs also when nothing was to be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.cell_results import OUT, CellResults, number_in_words, size_in_words
+from common.errors import FAILURE_EXIT, USAGE_EXIT, UserError, report_error, run
+
+HEADERS = ("cell", "artifact", "AP float", "AP chip", "OKS", "latency", "state")
+NUMERIC = {1, 2, 3, 4, 5}
+COLORS = {"proven": "32", "failed": "31", "not judged": "33"}  # ANSI green, red, yellow
+
+
+def row(facts: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table, of CellResults.facts()."""
+    state = f"{facts['state']} (random weights)" if facts["weights"] == "random" else facts["state"]
+    return (
+        facts["cell"],
+        size_in_words(facts["artifact_bytes"]),
+        number_in_words(facts["AP_float"]),
+        number_in_words(facts["AP_chip"]),
+        number_in_words(facts["oks"], ".4f"),
+        number_in_words(facts["latency_ms"], ".1f", " ms"),
+        state,
+    )
+
+
+def table(rows: Sequence[Sequence[str]], color: bool = False) -> str:
+    """Aligned columns, numbers to the right; color: the state in green, red or yellow."""
+    widths = [max(len(line[column]) for line in [HEADERS, *rows]) for column in range(len(HEADERS))]
+    lines = []
+    for line in [HEADERS, *rows]:
+        words = [
+            word.rjust(width) if column in NUMERIC else word.ljust(width)
+            for column, (word, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        words[-1] = words[-1].rstrip()
+        code = COLORS.get(words[-1].partition(" (")[0])
+        if color and code:
+            words[-1] = f"\x1b[{code}m{words[-1]}\x1b[0m"
+        lines.append("  ".join(words))
+    return "\n".join(lines)
+
+
+def failures(cell: CellResults) -> list[str]:
+    """The steps of the ladder that are red, with their figures."""
+    steps = (cell.proof or {}).get("steps", [])
+    return [f"{step['name']}: {step['figures']}" for step in steps if step["state"] == "failed"]
+
+
+def no_cells(chip: str) -> UserError:
+    """`make CHIP` without a network."""
+    models = sorted(path.parent.name for path in Path("models").glob("*/model.yaml"))
+    listed = "\n".join(f"  {model}" for model in models) or "  (none)"
+    example = models[0] if models else "name"
+    return UserError(
+        f"which network? make {chip} needs MODEL= or ONNX= with SPEC=; models:\n{listed}",
+        f"make {chip} MODEL={example}; make demo is the whole chain on a small network",
+        USAGE_EXIT,
+    )
+
+
+def print_summary(chip: str, names: Sequence[str], out: Path = OUT) -> int:
+    """Print the table of these cells; returns the exit code, 1 when a cell is red.
+
+    Raises UserError without cells (exit 2), or when a cell has no proof.
+    """
+    if not names:
+        raise no_cells(chip)
+    cells = [CellResults(out / name) for name in names]
+    for cell in cells:
+        if cell.proof is None:
+            raise UserError(f"{cell.name} has no proof.json in {cell.folder}", "run the same make again")
+    facts = [cell.facts() for cell in cells]
+    colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    print(f"\n{table([row(one) for one in facts], colored)}")
+    for reason in dict.fromkeys(one["reason"] for one in facts if one["state"] == "not judged"):
+        print(f"not judged: {reason}")
+    print(f"\n{out / 'report' / 'index.html'}", flush=True)
+    red = [cell for cell in cells if cell.proof["state"] == "failed"]
+    for cell in red:
+        report_error(f"{cell.name} failed its proof: {'; '.join(failures(cell))}", _hint(cell))
+    return FAILURE_EXIT if red else 0
+
+
+def _hint(cell: CellResults) -> str:
+    looked = f"look at {cell.folder}/skeletons_worst.png and {cell.folder}/channels.png"
+    if cell.request["precision"] == "fp32":
+        return f"{looked}: fp32 that differs from float is a wrong layout, mean or resize"
+    return f"{looked}; more or better calibration images (CALIB=, CALIB_COUNT=) are the usual cure"
+
+
+def main() -> int:
+    """python -m common.summary --chip CHIP --model NAME CELL... (called by make)."""
+    parser = argparse.ArgumentParser(description="print the verdict on cells")
+    parser.add_argument("cells", nargs="*", help="model/chip/variant")
+    parser.add_argument("--chip", required=True)
+    parser.add_argument("--model", default="")
+    arguments = parser.parse_args()
+    return print_summary(arguments.chip, arguments.cells)
+
+
+if __name__ == "__main__":
+    run(main)

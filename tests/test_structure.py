@@ -1,0 +1,74 @@
+"""The rules that keep the folders apart and the files readable."""
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from common.spec import chip_names, load_chip, model_names
+from tests.conftest import ROOT
+
+VENDOR_FILES = ("chip.yaml", "requirements.txt", "compile.py", "infer.py", "README.md")
+
+
+def python_files():
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [ROOT / name for name in listing.stdout.split() if (ROOT / name).exists()]
+
+
+def test_no_file_is_longer_than_a_reader_can_hold():
+    assert {path.name: n for path in python_files() if (n := len(path.read_text().splitlines())) > 300} == {}
+
+
+def test_every_module_says_what_it_is_for():
+    for path in python_files():
+        text = path.read_text()
+        assert not text.strip() or ast.get_docstring(ast.parse(text)), path
+
+
+def test_the_makefile_and_common_name_no_chip_and_the_vendors_no_network():
+    for path in [ROOT / "Makefile", *(ROOT / "common").rglob("*.py")]:
+        for chip in chip_names():
+            assert not re.search(rf"\b{chip}\b", path.read_text()), f"{path.name} names the chip {chip}"
+    for path in (ROOT / "vendors").rglob("*.py"):
+        assert not re.search(r"hrnet|hourglass|yolov8", path.read_text().lower()), f"{path.name} names a network"
+
+
+@pytest.mark.parametrize("chip", sorted(chip_names()))
+def test_a_vendor_folder_is_complete_and_stands_alone(chip):
+    folder = ROOT / load_chip(chip).folder
+    for name in VENDOR_FILES:
+        assert (folder / name).stat().st_size > 0
+    for line in (folder / "requirements.txt").read_text().splitlines():
+        assert not line.strip() or line.startswith("#") or "==" in line, f"not pinned: {line}"
+    own = {path.stem for path in folder.glob("*.py")}
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                root = name.split(".")[0]
+                known = root in sys.stdlib_module_names or root in own
+                assert known or root in load_chip(chip).python_packages, f"{path.name} imports {name}"
+
+
+def test_the_lists_that_make_reads_stand_on_one_line():
+    for path in (ROOT / "vendors").glob("*/chip.yaml"):
+        content = yaml.safe_load(path.read_text())
+        for key in ("chips", "precisions", "calibrated"):
+            line = next(line for line in path.read_text().splitlines() if line.startswith(f"{key}:"))
+            assert yaml.safe_load(line) == {key: content[key]}
+
+
+def test_names_are_unique():
+    assert len(chip_names()) == sum(len(load_chip(chip).chips) for chip in chip_names())
+    assert not set(chip_names()) & set(model_names())
