@@ -15,7 +15,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables --no-print-directory
 .SECONDEXPANSION:
 .DEFAULT_GOAL := help
 
-# --- What can be asked (make ncnn MODEL=... PRECISION=...) ------------------------------------------------------------
+# --- What can be asked (make CHIP MODEL=... PRECISION=...) ------------------------------------------------------------
 MODEL ?=
 PRECISION ?=
 WEIGHTS ?=
@@ -51,6 +51,8 @@ endif
 alias_of = $(firstword $(shell grep -lE '^aliases:.*[[, ]$(1)[], ]' models/*/model.yaml | cut -d/ -f2))
 ifneq (,$(SPEC))
 NETWORK := $(firstword $(shell sed -n 's/^name: *\([A-Za-z0-9_.-]*\).*/\1/p' '$(SPEC)' 2>/dev/null) unnamed)
+else ifneq (,$(ONNX))
+NETWORK := unnamed
 else ifneq (,$(MODEL))
 NETWORK := $(if $(filter $(MODEL),$(MODELS)),$(MODEL),$(or $(call alias_of,$(MODEL)),$(MODEL)))
 else
@@ -178,6 +180,11 @@ out/%/pictures.json: out/%/metrics.json
 
 out/%/proof.json: out/%/metrics.json out/%/pictures.json
 	$(RUN) common.proof out/$*
+
+# The ladder of a quantised cell has the float cell of the same chip as a rung: where both are built, that one goes first.
+FLOAT_CELLS := $(filter %/fp32,$(CELLS))
+$(foreach cell,$(filter-out $(FLOAT_CELLS),$(CELLS)),$(eval out/$(cell)/proof.json: | \
+	$(patsubst %,out/%/compare.json,$(filter $(dir $(cell))fp32,$(FLOAT_CELLS)))))
 
 # --- Goals --------------------------------------------------------------------------------------------------------------
 ifneq (,$(CELLS))

@@ -108,12 +108,23 @@ class CellResults:
             if file != "calib/manifest.json" or self.calibration_set is not None:
                 yield self.folder / file, step, log
 
+    def damaged_artifact(self) -> str | None:
+        """The first file of the artifact that is missing or not of its size; cheap enough for every make."""
+        for name in (self.compiled or {}).get("artifact", []):
+            path = self.folder / name
+            if not path.is_file() or path.stat().st_size != self.compiled["files"][name]["bytes"]:
+                return name
+        return None
+
     def state(self) -> tuple[str, str]:
         """One of STATES and a reason in words (empty where there is nothing to add)."""
         for path, step, log in self.stages():
             if not path.exists():
                 error = self._recorded_error(step, log)
                 return ("failed", f"{step}: {error}") if error else ("unfinished", f"stopped before {step}")
+        damaged = self.damaged_artifact()
+        if damaged:
+            return "failed", f"{damaged} is not the file that compile.json describes: remove {self.folder}/compile.json"
         # A stage that ran after the proof: another request, or a build that stopped in the middle.
         proved = (self.folder / "proof.json").stat().st_mtime_ns
         asked = [self.folder / "request.json", self.folder / "calibration_set.json", self.float_folder / "source.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -35,11 +36,17 @@ def report_error(message: str, hint: str | None) -> None:
         print(f"HINT: {hint}", file=sys.stderr)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Call main() and exit; every known failure becomes a message, a hint and an exit code.
 
     An unknown failure is a defect of npumake and keeps its traceback (it is what a bug report needs).
     """
+    # A cancelled CI job or a stopped container sends SIGTERM: it deserves the same clean end as Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = main()
     except UserError as error:

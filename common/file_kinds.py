@@ -24,7 +24,7 @@ KINDS = [
     Kind("zip", b"PK\x03\x04", "a zip archive, as torch.save writes", TO_ONNX),
     Kind("pickle", b"\x80\x02", "a Python pickle, as old torch.save wrote", TO_ONNX),
     Kind("hdf5", b"\x89HDF", "an HDF5 file, as Keras writes", "export the network from Keras"),
-    Kind("ncnn", b"7767517", "an ncnn .param file", "give the file that it was made from"),
+    Kind("param", b"7767517", "a .param file, compiled already", "give the file that it was made from"),
     Kind("json", b"{", "JSON text", "give the file of the network itself"),
     Kind("onnx", b"\x08", "perhaps an ONNX graph", "give it as ONNX=file.onnx SPEC=file.yaml"),
 ]

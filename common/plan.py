@@ -123,6 +123,8 @@ def write_plan(arguments: argparse.Namespace) -> None:
     folder = OUT / spec.name
     link_aliases(spec)
     resolved = {"version": 1, "model": spec.name, "spec": spec.model_dump(mode="json"), "source": source}
+    if arguments.spec:
+        resolved["spec_path"] = arguments.spec
     write_json_if_changed(folder / "float" / "source.json", resolved)
     write_json_if_changed(folder / "float" / "evaluation_set.json", evaluation)
     for _, chip, variant in cells:

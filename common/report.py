@@ -46,7 +46,7 @@ def make_command(cell: CellResults) -> str:
     source = cell.source.get("source", {})
     words = ["make", cell.request["chip"]]
     if source.get("kind") == "onnx":
-        words += [f"ONNX={source['path']}", f"SPEC={cell.request['model']}.yaml"]
+        words += [f"ONNX={source['path']}", f"SPEC={cell.source['spec_path']}"]
     else:
         words.append(f"MODEL={cell.request['model']}")
         words += {"random": ["WEIGHTS=random"], "path": [f"WEIGHTS={source.get('path')}"]}.get(str(cell.weights), [])

@@ -88,9 +88,16 @@ def print_summary(chip: str, names: Sequence[str], out: Path = OUT) -> int:
     for reason in dict.fromkeys(one["reason"] for one in facts if one["state"] == "not judged"):
         print(f"not judged: {reason}")
     print(f"\n{out / 'report' / 'index.html'}", flush=True)
-    red = [cell for cell in cells if cell.proof["state"] == "failed"]
+    red = [cell for cell, one in zip(cells, facts, strict=True) if "failed" in (one["state"], cell.proof["state"])]
     for cell in red:
-        report_error(f"{cell.name} failed its proof: {'; '.join(failures(cell))}", _hint(cell))
+        damaged = cell.damaged_artifact()
+        if damaged:
+            report_error(
+                f"{cell.name}: the artifact {damaged} is missing or not the one that was compiled",
+                f"rm {cell.folder}/compile.json, then the same make again",
+            )
+        else:
+            report_error(f"{cell.name} failed its proof: {'; '.join(failures(cell))}", _hint(cell))
     return FAILURE_EXIT if red else 0
 
 

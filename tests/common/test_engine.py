@@ -146,7 +146,8 @@ def test_check_artifact_finds_a_truncated_file(cell):
         engine.check_artifact(cell, {"artifact": ["net.bin"], "files": {"net.bin": described}})
 
 
-def test_ctrl_c_ends_the_vendors_script_too(cell):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "cancelled"])
+def test_an_interruption_ends_the_vendors_script_too(cell, number):
     script("compile.py", "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     stage = subprocess.Popen(
@@ -159,7 +160,7 @@ def test_ctrl_c_ends_the_vendors_script_too(cell):
     while not (Path("pid").exists() and Path("pid").read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     vendor_process = int(Path("pid").read_text())
-    stage.send_signal(signal.SIGINT)
+    stage.send_signal(number)
     _, errors = stage.communicate(timeout=30)
     assert stage.returncode == 130
     assert "interrupted" in errors

@@ -93,7 +93,7 @@ def test_a_truncated_file(tmp_path, share):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS"),
         (b"PK\x03\x04archive/data.pkl", "zip"),
         (b"\x80\x02}q\x00.", "pickle"),
-        (b"7767517\n3 3\n", "ncnn"),
+        (b"7767517\n3 3\n", "compiled already"),
         (b"\x20\x00\x00\x00TFL3", "TensorFlow Lite"),
         (b"just some text, nothing else", "not ONNX|no graph"),
         (bytes(range(256)) * 8, "not ONNX|no graph"),

@@ -37,7 +37,7 @@ def asked(*cells, **changes):
 
 
 def own_network(*cells, **changes):
-    return asked(*cells, spec="mine.yaml", onnx="mine.onnx", **changes)
+    return asked(*cells, **({"spec": "mine.yaml", "onnx": "mine.onnx"} | changes))
 
 
 def written(project):

@@ -209,11 +209,11 @@ def test_commands_repeat_what_was_asked(project):
     assert "CALIB_COUNT" not in command
     cell = cell_of(project, f"toy_pose/{CHIP}/int8")
     source = read_json(cell.parents[1] / "float/source.json")
-    asked = source | {"source": {"kind": "onnx", "origin": "onnx", "path": "my net.onnx"}}
+    asked = source | {"source": {"kind": "onnx", "origin": "onnx", "path": "my net.onnx"}, "spec_path": "its.yaml"}
     write_json(cell.parents[1] / "float/source.json", asked)
     write_json(cell / "calibration_set.json", {"folder": "c", "fingerprint": "0", "count": 20, "force": True})
     command = make_command(CellResults(cell))
-    assert f"make {CHIP} 'ONNX=my net.onnx' SPEC=toy_pose.yaml PRECISION=int8 CALIB=c CALIB_COUNT=20 FORCE=1" in command
+    assert f"make {CHIP} 'ONNX=my net.onnx' SPEC=its.yaml PRECISION=int8 CALIB=c CALIB_COUNT=20 FORCE=1" in command
 
 
 def test_an_unfinished_cell_is_shown_as_such(project):
