@@ -1,0 +1,55 @@
+"""Run an ncnn model with the ncnn wheel: exact float, or int8 as the file says; every blob can be looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+# OpenMP's threads spin while they wait for each other: on a busy machine an inference takes ten times as long.
+# Read when the library is loaded, so it must be said before the import.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import ncnn
+import numpy as np
+from failure import VendorError
+
+THREADS = 2
+
+
+class Runner:
+    """One loaded model. Not for several threads of Python at once."""
+
+    def __init__(self, param: Path, weights: Path, threads: int = THREADS):
+        """Load both files. Raises VendorError when ncnn refuses them."""
+        self.net = ncnn.Net()
+        options = self.net.opt
+        options.num_threads = threads
+        options.use_vulkan_compute = False
+        # A proof must not depend on which half-precision instructions the host has: float means float32.
+        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
+        options.use_bf16_packed = options.use_bf16_storage = False
+        if self.net.load_param(str(param)) != 0:
+            raise VendorError(f"ncnn refuses {param}", "look at ncnn's message above; compile again")
+        if self.net.load_model(str(weights)) != 0:
+            raise VendorError(f"ncnn refuses {weights}", "look at ncnn's message above; compile again")
+
+    def run(self, inputs: dict[str, np.ndarray], outputs: Sequence[str], keep_blobs: bool = False) -> list[np.ndarray]:
+        """One inference: inputs {blob: float32 [1, C, H, W] or [C, H, W]}; gives float32 arrays without batch.
+
+        keep_blobs: needed to look at blobs in the middle of the network without computing it again.
+        Raises VendorError when ncnn cannot compute an output.
+        """
+        extractor = self.net.create_extractor()
+        extractor.set_light_mode(not keep_blobs)
+        for name, value in inputs.items():
+            array = np.ascontiguousarray(value, np.float32)
+            # A copy that ncnn owns: a layer that works in place must not touch, or outlive, numpy's memory.
+            extractor.input(name, ncnn.Mat(array[0] if array.ndim == 4 else array).clone())
+        found = []
+        for name in outputs:
+            code, blob = extractor.extract(name)
+            if code != 0:
+                raise VendorError(f"ncnn cannot compute blob {name} (code {code})", "look at ncnn's message above")
+            found.append(np.array(blob))
+        return found
