@@ -11,7 +11,6 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --warn-undefined-variables --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.SECONDARY:
 .SECONDEXPANSION:
 .DEFAULT_GOAL := help
 
@@ -70,12 +69,12 @@ if_calibrated = $(if $(filter $(call part,3,$(1)),$(call chip_field,4,$(call par
 
 # --- Tools ------------------------------------------------------------------------------------------------------------
 COMMON := .venv/common/ready
-RUN := $(if $(V),,@).venv/common/bin/python -m
+RUN := $(if $(V),,@).venv/common/bin/python -m common
 export PYTHONUNBUFFERED := 1
 # One line a stage; V=1 shows the commands instead.
 say = $(if $(V),,@printf '%-11s %s\n' '$(1)' '$(2)')
 
-.PHONY: help list explain weights demo test lint format clean report readme ALWAYS $(CHIPS)
+.PHONY: help list explain weights demo test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
 
 help: ## this text
 	@printf 'npumake: a trained network in, a compiled artifact per chip out, with the proof that it still works\n\n'
@@ -106,14 +105,14 @@ help: ## this text
 # --- Image sets that are rendered (calib/<set>/set.yaml says how) -------------------------------------------------------
 calib/%/manifest.json: calib/%/set.yaml $(wildcard calib/renderer/*.py) | $(COMMON)
 	$(call say,render,calib/$*)
-	$(RUN) calib.renderer calib/$*
+	$(RUN) calib.renderer.__main__ calib/$*
 rendered = $(addsuffix /manifest.json,$(patsubst %/set.yaml,%,$(wildcard $(1:/=)/set.yaml)))
 
 # --- The request: files that change only when the question changes ------------------------------------------------------
 ifneq (,$(CELLS))
 PLAN := out/$(NETWORK)/plan.json
 $(PLAN): ALWAYS | $(COMMON) $(call rendered,$(CALIB)) $(call rendered,$(EVAL))
-	$(RUN) common.plan $(CELLS) --model '$(MODEL)' --spec '$(SPEC)' --onnx '$(ONNX)' --weights '$(WEIGHTS)' \
+	$(RUN) plan $(CELLS) --model '$(MODEL)' --spec '$(SPEC)' --onnx '$(ONNX)' --weights '$(WEIGHTS)' \
 		--force '$(FORCE)' --calib '$(CALIB)' --calib-count '$(CALIB_COUNT)' --eval '$(EVAL)'
 
 # The plan writes these too; the empty recipe makes make look at their own times again. (One rule with several targets
@@ -126,32 +125,32 @@ endif
 # --- The float network, shared by all chips -----------------------------------------------------------------------------
 out/%/float/samples.json out/%/float/samples.npz: out/%/float/evaluation_set.json out/%/float/source.json
 	$(call say,samples,$*)
-	$(RUN) common.samples out/$*/float
+	$(RUN) samples out/$*/float
 
 # Export only looks at samples for its proof: another EVAL is no reason to export, and so to compile, again.
 out/%/float/export.json: out/%/float/source.json $(wildcard models/arch/*.py) | out/%/float/samples.json
 	$(call say,export,$*)
-	$(RUN) common.export out/$*/float
+	$(RUN) export out/$*/float
 
 out/%/float/predictions.json: out/%/float/export.json out/%/float/samples.json
 	$(call say,reference,$*)
-	$(RUN) common.reference out/$*/float
+	$(RUN) reference out/$*/float
 
 # --- A cell: one network on one chip in one precision ---------------------------------------------------------------------
 out/%/fix.json: out/%/request.json $$(call float_of,$$*)/export.json
 	$(call say,fix,$*)
-	$(RUN) common.fix out/$*
+	$(RUN) fix out/$*
 
 out/%/preflight.json: out/%/fix.json $$(wildcard vendors/$$(call vendor_of,$$*)/*.yaml)
 	$(call say,preflight,$*)
-	$(RUN) common.preflight out/$*
+	$(RUN) preflight out/$*
 
 out/%/calib/manifest.json: out/%/calibration_set.json $$(call float_of,$$*)/source.json | $$(call float_of,$$*)/evaluation_set.json
 	$(call say,calibrate,$*)
-	$(RUN) common.calibrate out/$*
+	$(RUN) calibrate out/$*
 
 out/%/job.json: out/%/fix.json out/%/request.json
-	$(RUN) common.job out/$*
+	$(RUN) job out/$*
 
 # The job folder is self-contained; a hard link keeps the size and the time of the file that it stands for.
 out/%/samples.npz: $$(call float_of,$$*)/samples.npz
@@ -160,26 +159,26 @@ out/%/samples.npz: $$(call float_of,$$*)/samples.npz
 out/%/compile.json: out/%/preflight.json out/%/job.json $$(call if_calibrated,$$*,out/%/calib/manifest.json) \
 		$$(wildcard vendors/$$(call vendor_of,$$*)/*.py) | .venv/$$(call vendor_of,$$*)/ready
 	$(call say,compile,$*)
-	$(RUN) common.engine compile out/$*
+	$(RUN) engine compile out/$*
 
 out/%/outputs.npz: out/%/compile.json out/%/samples.npz
 	$(call say,simulate,$*)
-	$(RUN) common.engine infer out/$*
+	$(RUN) engine infer out/$*
 
 out/%/compare.json: out/%/outputs.npz $$(call float_of,$$*)/predictions.json
 	$(call say,compare,$*)
-	$(RUN) common.compare out/$*
+	$(RUN) compare out/$*
 
 out/%/metrics.json: out/%/compare.json
 	$(call say,evaluate,$*)
-	$(RUN) common.evaluate out/$*
+	$(RUN) evaluate out/$*
 
 out/%/pictures.json: out/%/metrics.json
 	$(call say,draw,$*)
-	$(RUN) common.draw out/$*
+	$(RUN) draw out/$*
 
 out/%/proof.json: out/%/metrics.json out/%/pictures.json
-	$(RUN) common.proof out/$*
+	$(RUN) proof out/$*
 
 # The ladder of a quantised cell has the float cell of the same chip as a rung: where both are built, that one goes first.
 FLOAT_CELLS := $(filter %/fp32,$(CELLS))
@@ -190,30 +189,37 @@ $(foreach cell,$(filter-out $(FLOAT_CELLS),$(CELLS)),$(eval out/$(cell)/proof.js
 ifneq (,$(CELLS))
 out/report/index.html: $(CELLS:%=out/%/proof.json)
 	$(call say,report,$@)
-	$(RUN) common.report
+	$(RUN) report
 endif
+
+# Naming every file of the asked cells here makes them ordinary targets. Files that only pattern rules know are
+# "intermediate": make would delete them at the end, and not miss one that somebody removed.
+CELL_FILES := fix.json preflight.json job.json samples.npz compile.json outputs.npz compare.json metrics.json pictures.json
+FLOAT_FILES := samples.json samples.npz export.json predictions.json
+ordinary-targets: $(foreach cell,$(CELLS),$(addprefix out/$(cell)/,$(CELL_FILES)) \
+	$(call if_calibrated,$(cell),out/$(cell)/calib/manifest.json)) $(addprefix out/$(NETWORK)/float/,$(FLOAT_FILES))
 
 # The verdict is printed at the end of every build, also when nothing was to be done; a red gate fails the build.
 $(CHIPS): $(if $(CELLS),out/report/index.html) | $(COMMON)
-	$(RUN) common.summary --chip $@ --model '$(MODEL)' $(filter $(NETWORK)/$@/%,$(CELLS))
+	$(RUN) summary --chip $@ --model '$(MODEL)' $(filter $(NETWORK)/$@/%,$(CELLS))
 
 demo: $(DEMO_CHIP)
 
 report: | $(COMMON) ## one page over everything that was built
-	$(RUN) common.report
+	$(RUN) report
 	@echo out/report/index.html
 
 readme: | $(COMMON)
-	$(RUN) common.readme
+	$(RUN) readme
 
 list: | $(COMMON)
-	$(RUN) common.listing
+	$(RUN) listing
 
 explain: | $(COMMON)
-	$(RUN) common.explain --model '$(MODEL)' --spec '$(SPEC)' --chip '$(CHIP)'
+	$(RUN) explain --model '$(MODEL)' --spec '$(SPEC)' --chip '$(CHIP)'
 
 weights: | $(COMMON)
-	$(RUN) common.weights '$(MODEL)'
+	$(RUN) weights '$(MODEL)'
 
 # The vendor folders' own tests run in their own environments, so those are made first.
 test: $(COMMON) $(patsubst vendors/%/requirements.txt,.venv/%/ready,$(wildcard vendors/*/requirements.txt))

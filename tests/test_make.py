@@ -70,9 +70,9 @@ def test_a_dry_run_shows_the_stages_and_builds_nothing(project):
     result = project.make("-n", CHIP, "MODEL=hrnet_tiny", "PRECISION=int8")
     assert result.returncode == 0
     for stage in ("export", "fix", "preflight", "calibrate", "engine compile", "engine infer", "compare", "evaluate"):
-        assert f"common.{stage} " in result.stdout
+        assert f"-m common {stage} " in result.stdout
     assert not project.path("out").exists()
 
 
 def test_fp32_is_not_calibrated(project):
-    assert "common.calibrate" not in project.make("-n", CHIP, "MODEL=hrnet_tiny", "PRECISION=fp32").stdout
+    assert "common calibrate" not in project.make("-n", CHIP, "MODEL=hrnet_tiny", "PRECISION=fp32").stdout
