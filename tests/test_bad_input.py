@@ -23,11 +23,12 @@ def small_network(operator="Relu", weight=None, shape=(1, 3, 64, 48), opset=11):
         helper.make_node("Conv", ["image", "w"], ["features"], "head", strides=[4, 4], pads=[2, 2, 2, 2]),
         helper.make_node(operator, ["features"], ["maps"], "last"),
     ]
+    sizes = [size if isinstance(size, int) else None for size in shape[2:]]
     graph = helper.make_graph(
         nodes,
         "small",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, (1, 17, *(size and size // 4 for size in sizes)))],
         [numpy_helper.from_array(weight, "w")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)

@@ -1,0 +1,1 @@
+"""Rendered people: articulated, dressed figures in cluttered scenes, with COCO-17 keypoints that are exactly right."""
