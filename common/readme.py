@@ -27,8 +27,9 @@ def chips_table() -> str:
     lines = ["| chip | artifact | precisions | simulator | how far proven |", "|---|---|---|---|---|"]
     for name in chip_names():
         chip = load_chip(name)
-        cells = [f"[{name}]({chip.folder}/README.md): {chip.title}", chip.artifact, ", ".join(chip.precisions)]
-        lines.append(f"| {' | '.join([*cells, chip.simulator, chip.proven])} |")
+        link = f"[{name}]({chip.folder}/README.md): {chip.runs_on or chip.title}"
+        cells = [link, chip.artifact, ", ".join(chip.precisions), chip.simulator, chip.proven]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

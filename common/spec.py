@@ -165,6 +165,7 @@ class ChipSpec(BaseModel):
 
     chips: list[Name]
     title: str
+    runs_on: str = ""
     artifact: str
     precisions: list[str]
     calibrated: list[str]

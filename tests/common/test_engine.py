@@ -20,6 +20,7 @@ from common.job import Cell
 ROOT = Path(__file__).resolve().parents[2]
 CHIP = """chips: [pretend]
 title: Pretend
+runs_on: nothing
 artifact: .bin
 precisions: [int8]
 calibrated: [int8]

@@ -25,7 +25,7 @@ from tqdm import tqdm
 GROUPS = 32  # runs of neighbouring layers that are judged as one
 REFINED_SHARE = 0.9  # groups that make up this share of the error are judged layer by layer
 REFINED_LAYERS = 24
-FLOAT_SHARE = 0.15  # at most this share of the layers stays float
+FLOAT_SHARE = 0.2  # at most this share of the layers stays float
 GOOD_ENOUGH = 0.001  # relative squared error of the output (30 dB): no layer is kept float beyond it
 SIZE_LIMIT = 0.33  # of the float files: what the int8 files may reach when layers stay float
 
