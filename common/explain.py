@@ -14,8 +14,8 @@ FLOAT_CHAIN = [
     ("evaluation_set.json", "plan", "the evaluation images, by fingerprint"),
     ("samples.npz", "samples", "the inputs that are run for proof"),
     ("model.onnx", "export", "the float network; export.json: torch = ONNX"),
-    ("outputs.npz", "evaluate", "the float network's outputs on the samples"),
-    ("predictions.json", "evaluate", "the float network's keypoints on all evaluation people"),
+    ("outputs.npz", "reference", "the float network's outputs on the samples"),
+    ("predictions.json", "reference", "the float network's keypoints on all evaluation people"),
 ]
 CELL_CHAIN = [
     ("request.json", "plan", "model, chip, precision, options"),

@@ -37,7 +37,7 @@ def fetch_weights(spec: ModelSpec) -> Path:
     target = MODELS_FOLDER / spec.name / "weights" / weights.file
     if target.is_file():
         check_hash(target, target, weights)
-        print(f"{target} is there already, and its hash agrees")
+        print(f"{target} is there already{', and its hash agrees' if weights.sha256 else ''}")
         return target
     if weights.url is None:
         raise UserError(f"the weights of {spec.name} cannot be downloaded", f"{_by_hand(weights, target)}")
@@ -46,7 +46,7 @@ def fetch_weights(spec: ModelSpec) -> Path:
     download(weights.url, partial, _by_hand(weights, target))
     check_hash(partial, target, weights)
     os.replace(partial, target)
-    print(f"{target}: complete, and its hash agrees")
+    print(f"{target}: complete{', and its hash agrees' if weights.sha256 else ''}")
     return target
 
 
