@@ -49,7 +49,7 @@ endif
 # An alias (hrnet_w32) stands for the folder that declares it; the user's own network is named by its SPEC.
 alias_of = $(firstword $(shell grep -lE '^aliases:.*[[, ]$(1)[], ]' models/*/model.yaml | cut -d/ -f2))
 ifneq (,$(SPEC))
-NETWORK := $(firstword $(shell sed -n 's/^name: *\([A-Za-z0-9_.-]*\).*/\1/p' '$(SPEC)' 2>/dev/null) unnamed)
+NETWORK := $(firstword $(shell sed -n "s/^name: *[\"']\{0,1\}\([A-Za-z0-9_.-]*\).*/\1/p" '$(SPEC)' 2>/dev/null) unnamed)
 else ifneq (,$(ONNX))
 NETWORK := unnamed
 else ifneq (,$(MODEL))

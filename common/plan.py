@@ -111,8 +111,12 @@ def write_plan(arguments: argparse.Namespace) -> None:
     # Check everything before the first file is written: a refused request leaves no trace.
     cells = [cell.split("/") for cell in arguments.cells]
     chips = {chip: load_chip(chip) for _, chip, _ in cells}
-    for _, chip, variant in cells:
+    for model, chip, variant in cells:
         check_precision(chips[chip], chip, variant)
+        if model != spec.name:  # make reads the name with sed, before there is a Python that knows YAML
+            raise UserError(
+                f"{arguments.spec}: make reads the name as '{model}'", f"write it plainly: name: {spec.name}"
+            )
     source = find_source(spec, arguments.onnx, arguments.weights)
     evaluation = image_set(arguments.eval, "EVAL")
     calibration = None

@@ -138,3 +138,9 @@ def test_the_users_network_may_not_take_the_name_of_another(project):
     (project / "mine.yaml").write_text(SPEC.replace("name: mine", "name: hrnet_tiny"))
     with pytest.raises(UserError, match="hrnet_tiny' is taken"):
         write_plan(own_network("hrnet_tiny/ncnn/fp32"))
+
+
+def test_a_name_that_make_cannot_read_is_refused(project):
+    with pytest.raises(UserError, match="make reads the name as 'unnamed'") as error:
+        write_plan(own_network("unnamed/ncnn/fp32"))
+    assert error.value.hint == "write it plainly: name: mine"
