@@ -44,10 +44,12 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str) -> dict[str, flo
     log = cell.folder / f"{Path(script).stem}.log"
     command = [str(vendor_python(chip)), str(chip.folder / script), str(cell.folder), *arguments]
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    if sys.stderr.isatty():
+        environment["PROGRESS"] = "1"  # the script's own stderr is a pipe, but somebody watches behind it
     started = time.monotonic()
     with replacing(log) as temporary:
         with (
-            open(temporary, "wb") as log_file,
+            open(temporary, "wb", buffering=0) as log_file,  # readable while the script still runs
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
         ):
             copier = threading.Thread(target=_copy_output, args=(process.stdout, log_file))

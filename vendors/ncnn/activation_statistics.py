@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from failure import VendorError
+from failure import VendorError, quiet
 from graph_text import effective_parameters
 from histogram import MagnitudeHistogram
 from network_runner import Runner
@@ -41,7 +41,7 @@ def collect(network: Network, runner: Runner, samples: Sequence[np.ndarray]) -> 
     blobs = _input_blobs(layers)
     by_blob = {name: MagnitudeHistogram() for name in blobs}
     statistics = Statistics()
-    for index, sample in enumerate(tqdm(samples, desc="statistics", disable=None, file=sys.stderr)):
+    for index, sample in enumerate(tqdm(samples, desc="statistics", disable=quiet(), file=sys.stderr)):
         values = runner.run({INPUT_BLOB: sample}, blobs, keep_blobs=True)
         for name, value in zip(blobs, values, strict=True):
             try:
@@ -95,7 +95,7 @@ def bias_corrections(
     ]
     blobs = _input_blobs(layers)
     sums: dict[str, list] = {layer.name: [0.0, 0.0] for layer in layers}
-    for sample in tqdm(samples, desc="bias correction", disable=None, file=sys.stderr):
+    for sample in tqdm(samples, desc="bias correction", disable=quiet(), file=sys.stderr):
         values = dict(zip(blobs, runner.run({INPUT_BLOB: sample}, blobs, keep_blobs=True), strict=True))
         for layer in layers:
             value, scale = values[layer.bottoms[0]], table.activations[layer.name]

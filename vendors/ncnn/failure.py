@@ -1,4 +1,4 @@
-"""How the scripts of this folder fail: one clear message, one hint, a non-zero exit, no traceback."""
+"""How the scripts of this folder speak: one clear message, one hint, a non-zero exit; progress while somebody looks."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def report(message: str, hint: str = "") -> None:
     print(f"ERROR: {message}", file=sys.stderr)
     if hint:
         print(f"HINT: {hint}", file=sys.stderr)
+
+
+def quiet() -> bool:
+    """Whether nobody watches: no terminal here, and none behind the program that started this one (PROGRESS=1)."""
+    return not (sys.stderr.isatty() or os.environ.get("PROGRESS") == "1")
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from atomic_files import read_json, replacing, sha256_of, write_json
-from failure import VendorError, run
+from failure import VendorError, quiet, run
 from job_file import Job, load_samples, read_job
 from network_runner import THREADS, Runner
 from tqdm import tqdm
@@ -59,7 +59,7 @@ def infer(job: Job, samples: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarra
     for _ in range(WARM_UP):
         once(0)
     milliseconds = []
-    for index in tqdm(range(count), desc="infer", disable=None, file=sys.stderr):
+    for index in tqdm(range(count), desc="infer", disable=quiet(), file=sys.stderr):
         start = time.perf_counter()
         outputs = once(index)
         milliseconds.append((time.perf_counter() - start) * 1000.0)

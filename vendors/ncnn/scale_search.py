@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from failure import quiet
 from graph_text import graph_text
 from network_runner import Runner
 from param_file import Network
@@ -118,7 +119,7 @@ def choose_scales(
     names = [layer.name for layer in quantizable_layers(judge.network)]
     size = max(1, -(-len(names) // GROUPS))
     groups = [names[i : i + size] for i in range(0, len(names), size)]
-    progress = tqdm(desc="scales", total=len(groups), disable=None, file=sys.stderr)
+    progress = tqdm(desc="scales", total=len(groups), disable=quiet(), file=sys.stderr)
 
     def best(members: list[str]) -> tuple[float, str]:
         progress.update()
