@@ -32,6 +32,7 @@ STATISTICS_SAMPLES = 128
 MEASURE_SAMPLES = 16  # of the whole int8 network
 BIAS_SAMPLES = 32
 ARTIFACT_LIMIT = 0.35  # of the float files
+FLOAT_TRIES = 40  # layers that are tried as float: each costs MEASURE_SAMPLES inferences, minutes on a large network
 
 
 @dataclass
@@ -168,7 +169,12 @@ def _keep_float(
     tried = 0
     limit = _float_limit(len(choices))
     for name in sorted(choices, key=lambda name: -choices[name].error):
-        if error <= GOOD_ENOUGH or len(kept) >= limit or tried >= 2 * limit or len(kept) + 1 >= len(choices):
+        if (
+            error <= GOOD_ENOUGH
+            or len(kept) >= limit
+            or tried >= min(2 * limit, FLOAT_TRIES)
+            or len(kept) + 1 >= len(choices)
+        ):
             break
         tried += 1
         attempt = table.without(name)
