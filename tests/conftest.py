@@ -31,17 +31,22 @@ class Project:
         return self.folder.joinpath(*parts)
 
 
-def copy_of_project(target: Path) -> Project:
-    """Everything that is in git or would be, with its times (make goes by them); the environments by a link."""
+def project_files(*patterns: str) -> list[str]:
+    """Names, relative to the root, of the files that are in git or would be."""
     listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    for name in filter(None, listing.stdout.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith("tests/"):
+    return [name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def copy_of_project(target: Path) -> Project:
+    """Every file of the project, with its times (make goes by them); the environments by a link."""
+    for name in project_files():
+        if not name.startswith("tests/"):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     (target / ".venv").symlink_to(ROOT / ".venv")

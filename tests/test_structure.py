@@ -2,27 +2,19 @@
 
 import ast
 import re
-import subprocess
 import sys
 
 import pytest
 import yaml
 
 from common.spec import chip_names, load_chip, model_names
-from tests.conftest import ROOT
+from tests.conftest import ROOT, project_files
 
 VENDOR_FILES = ("chip.yaml", "requirements.txt", "compile.py", "infer.py", "README.md")
 
 
 def python_files():
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [ROOT / name for name in listing.stdout.split() if (ROOT / name).exists()]
+    return [ROOT / name for name in project_files("*.py")]
 
 
 def test_no_file_is_longer_than_a_reader_can_hold():
