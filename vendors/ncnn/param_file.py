@@ -54,9 +54,6 @@ class Network:
     def blob_names(self) -> set[str]:
         return {name for layer in self.layers for name in (*layer.bottoms, *layer.tops)}
 
-    def by_name(self) -> dict[str, Layer]:
-        return {layer.name: layer for layer in self.layers}
-
 
 def parse_float(text: str) -> np.float32:
     """ncnn's own decimal reader: digits gathered in double precision, scaled once, then rounded to single.

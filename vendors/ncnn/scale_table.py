@@ -35,10 +35,6 @@ class ScaleTable:
             {key: value for key, value in self.activations.items() if key != name},
         )
 
-    def with_activation(self, name: str, scale: float) -> ScaleTable:
-        """The same table with another scale for the input of layer `name`."""
-        return ScaleTable(self.weights, {**self.activations, name: np.float32(scale)})
-
 
 def table_text(table: ScaleTable) -> str:
     """The table as text; reading it gives the scales to six decimals ("%f" in ncnn2table)."""
