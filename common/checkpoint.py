@@ -22,20 +22,13 @@ from torch import Tensor, nn
 from common.errors import UserError
 from common.file_kinds import refuse_other_kinds
 from common.onnx_graph import listed
+from common.weight_names import rename
 
 # HRNet tools/train.py saves epoch, model (a name), state_dict, best_state_dict, perf, optimizer; mmpose: meta,
 # state_dict.
 WRAPPERS = ("state_dict", "model", "best_state_dict")
-# DataParallel's prefix, then that of HigherHRNet's half-precision training: Sequential(tofp16, net, tofp32).
-PREFIXES = ("module.", "1.")
-# mmpose 0.x and 1.x names -> the official HRNet's. The second name of a head is what mmpose 1.x renames it to.
-MMPOSE_NAMES = (
-    ("backbone.", ""),
-    ("keypoint_head.final_layer.", "final_layer."),
-    ("head.final_layer.", "final_layer."),
-)
-MMPOSE_EXTRA = ("data_preprocessor.mean", "data_preprocessor.std")  # mmpose 1.x: the image normalisation, no weights
-
+# What a network has beyond its backbone: HRNet's and HigherHRNet's names, and mmpose's.
+HEADS = ("final_layer.", "final_layers.", "deconv_layers.", "keypoint_head.")
 WEIGHTS_HINT = (
     "give the .pth file that training or its publisher wrote; `make weights MODEL=...` gets the published one"
 )
@@ -52,8 +45,8 @@ def load_checkpoint(module: nn.Module, path: str | os.PathLike) -> dict[str, Any
     content = read_checkpoint(path)
     weights, unwrapped = _unwrap(content, path)
     expected = module.state_dict()
-    weights, stripped = _rename(weights, expected)
-    _check_names(weights, expected, path)
+    found, (weights, stripped) = weights, rename(weights, expected)
+    _check_names(weights, expected, found, path)
     cast = sorted(
         {str(t.dtype).removeprefix("torch.") for t in weights.values() if t.is_floating_point()} - {"float32"}
     )
@@ -78,9 +71,12 @@ def read_checkpoint(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         # torch's message: "... Unsupported global: GLOBAL posix.system was not an allowed global by default. ..."
         if found := re.search(r"GLOBAL (\S+)|[Uu]nsupported class (\S+)", str(error)):
+            called = found[1] or found[2]
+            hint = "where you trust it, save its weights alone: torch.save(checkpoint['state_dict'], 'weights.pth')"
+            if called.startswith("ultralytics."):
+                hint = "where you trust it, export it with Ultralytics as ONNX (opset 11 to 17), and give that"
             raise UserError(
-                f"{path} holds more than weights: it would call {found[1] or found[2]}; nothing in it was executed",
-                "where you trust it, save its weights alone: torch.save(checkpoint['state_dict'], 'weights.pth')",
+                f"{path} holds more than weights: it would call {called}; nothing in it was executed", hint
             ) from None
         raise UserError(f"{path} is not a torch checkpoint, or is damaged: {_short(error)}", WEIGHTS_HINT) from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, OSError) as error:
@@ -117,21 +113,10 @@ def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
     return {str(name): value for name, value in content.items()}, unwrapped
 
 
-def _rename(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Strip wrappers' prefixes, and translate mmpose's names where the network itself does not have them."""
-    stripped = []
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in weights) and not any(name.startswith(prefix) for name in expected):
-            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-            stripped.append(prefix)
-    for old, new in MMPOSE_NAMES:
-        if any(name.startswith(old) for name in weights) and not any(name.startswith(old) for name in expected):
-            weights = {new + name[len(old) :] if name.startswith(old) else name: t for name, t in weights.items()}
-            stripped.append(old)
-    return {name: tensor for name, tensor in weights.items() if name not in MMPOSE_EXTRA}, stripped
-
-
-def _check_names(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+def _check_names(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
+) -> None:
+    """Raises UserError unless names and shapes are the expected ones. found: the weights as the file names them."""
     missing = [name for name in expected if name not in weights]
     unexpected = [name for name in weights if name not in expected]
     shapes = [
@@ -144,14 +129,19 @@ def _check_names(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     if problems:
         raise UserError(
             f"{path} does not fit the network of {len(expected)} tensors; " + "; ".join(problems),
-            _mismatch_hint(missing),
+            _mismatch_hint(missing, found),
         )
 
 
-def _mismatch_hint(missing: list[str]) -> str:
-    if missing and all(name.startswith("final_layer.") for name in missing):
+def _mismatch_hint(missing: list[str], found: Mapping[str, Tensor]) -> str:
+    from common.likely_model import likenesses, nearest_in_words
+
+    alike = likenesses(found)
+    if fitting := [name for name, likeness in alike.items() if likeness.fits]:
+        return f"it fits {', '.join(fitting)}: say MODEL={fitting[0]}"
+    if missing and all(name.startswith(HEADS) for name in missing):
         return "only the head is missing: is it a backbone pre-trained on ImageNet? a pose network's weights are needed"
-    return "is it another width, joint count or architecture? compare MODEL's model.yaml with where the file came from"
+    return f"{nearest_in_words(alike)}; compare that model's model.yaml with where the file came from"
 
 
 def _shape(tensor: Tensor) -> str:

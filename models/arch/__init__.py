@@ -10,18 +10,24 @@ from torch import nn
 
 from common.errors import USAGE_EXIT, UserError
 from common.spec import load_model
+from models.arch.higherhrnet import HigherHRNet
+from models.arch.hourglass import Hourglass
 from models.arch.hrnet import HRNet
+from models.arch.yolov8 import YOLOv8
 
 # A new architecture adds its module and one line here; model.yaml's `architecture.kind` is the key.
 KINDS: dict[str, Callable[..., nn.Module]] = {
+    "higherhrnet": HigherHRNet,
+    "hourglass": Hourglass,
     "hrnet": HRNet,
+    "yolov8": YOLOv8,
 }
 
 
 def build(name: str) -> nn.Module:
     """The float32 torch module of models/<name>/model.yaml (or of the model that has `name` as an alias).
 
-    Its weights are torch's defaults: load a checkpoint, or call hrnet.initialize(). Raises UserError (exit code 2) for
+    Its weights are torch's defaults: load a checkpoint, or call blocks.initialize(). Raises UserError (exit code 2) for
     an unknown name, and UserError for a model that has no architecture or a wrong one.
     """
     spec = load_model(name)

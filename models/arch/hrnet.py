@@ -15,33 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from models.arch.blocks import BasicBlock, check_sides, convolution
+
 EXPANSION = 4  # a Bottleneck widens its planes by this (He et al. 2016)
-STRIDE = 4  # the stem's two strides of 2: heatmaps have a quarter of the input's side
 DEEPEST_STRIDE = 32  # of branch 3: the input's sides must be multiples of it for the sums of branches to fit
-
-
-def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the side (over stride), without bias because BatchNorm follows it everywhere."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: the unit of every branch. Channels and side stay."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv1 = convolution(channels, channels)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = convolution(channels, channels)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(out)) + x)
 
 
 class Bottleneck(nn.Module):
@@ -100,7 +79,9 @@ class HighResolutionModule(nn.Module):
 
     def __init__(self, widths: Sequence[int], blocks: int, outputs: int):
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(width) for _ in range(blocks))) for width in widths)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks))) for width in widths
+        )
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(fuse_path(source, target, widths) for source in range(len(widths)))
             for target in range(outputs)
@@ -185,7 +166,8 @@ class HRNetBackbone(nn.Module):
         return nn.Sequential(*(HighResolutionModule(widths, blocks, count) for count in outputs))
 
     def features(self, image: Tensor) -> Tensor:
-        """The highest-resolution branch after stage 4: what a head reads."""
+        """The highest-resolution branch after stage 4: what a head reads. UserError for sides that do not fit."""
+        check_sides(image, DEEPEST_STRIDE, type(self).__name__)
         x = self.relu(self.bn1(self.conv1(image)))
         x = self.relu(self.bn2(self.conv2(x)))
         branches = move(self.transition1, [self.layer1(x)])
@@ -206,20 +188,3 @@ class HRNet(HRNetBackbone):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.final_layer(self.features(image))
-
-
-def initialize(module: nn.Module, seed: int) -> None:
-    """Random weights for training and for WEIGHTS=random: He initialisation from `seed`; the head's normal is 0.001.
-
-    (HRNet pose_hrnet.py uses a normal of 0.001 everywhere, made for starting from ImageNet weights; a network without
-    them trains from He's.)
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            if name == "final_layer":
-                nn.init.normal_(layer.weight, std=0.001, generator=generator)
-            else:
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

@@ -34,7 +34,7 @@ from common.oks import oks
 from common.preprocess import box_to_center_scale, clip_ground_truth_box
 from common.spec import ModelSpec, load_model
 from models.arch import build
-from models.arch.hrnet import initialize
+from models.arch.blocks import initialize
 from models.hrnet_tiny.dataset import Crops, render_corpus
 
 HELD_OUT = 300  # people to validate on

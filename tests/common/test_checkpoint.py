@@ -1,21 +1,22 @@
 import os
 import pickle
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+from common import likely_model
 from common.checkpoint import load_checkpoint
 from common.errors import UserError
 from models.arch import build, build_architecture
+from models.arch.blocks import initialize
+from tests.common.checkpoint_files import ARCHITECTURE, ARCHITECTURES, WRAPPINGS, mmpose, networks_once, save
+from tests.models.published_names import published_names
 
-SHARED = Path(__file__).parents[2] / "../shared"
-# HRNet's own names with as few of them as there can be.
-ARCHITECTURE = {
-    "kind": "hrnet", "width": 4, "joints": 17, "stem": 8, "planes": 4, "modules": [1, 1, 1],
-    "blocks": 1, "bottlenecks": 1,
-}  # fmt: skip
+
+@pytest.fixture(autouse=True)
+def networks_are_built_once(monkeypatch):
+    """All our networks are built for every error message, in seconds: here once for all tests."""
+    monkeypatch.setattr(likely_model, "_networks", networks_once)
 
 
 @pytest.fixture(scope="module")
@@ -31,56 +32,24 @@ def module():
     return build_architecture(ARCHITECTURE, "test")
 
 
-def save(content, tmp_path, **options):
-    path = tmp_path / "weights.pth"
-    torch.save(content, path, **options)
-    return path
-
-
 def equal(module, state):
     loaded = module.state_dict()
     return loaded.keys() == state.keys() and all(torch.equal(loaded[name], state[name]) for name in state)
 
 
-def prefixed(prefix, state):
-    return {prefix + name: tensor for name, tensor in state.items()}
-
-
-def mmpose(state, head="keypoint_head."):
-    return {(head if name.startswith("final_layer.") else "backbone.") + name: t for name, t in state.items()}
-
-
-WRAPPINGS = {
-    "plain": lambda s: s,
-    "training": lambda s: {
-        "epoch": 210,
-        "model": "pose_hrnet",
-        "state_dict": prefixed("module.", s),
-        "best_state_dict": s,
-        "perf": 0.7,
-        "optimizer": {"state": {}},
-    },
-    "best only": lambda s: {"best_state_dict": s},
-    "model": lambda s: {"model": s},
-    "half precision training": lambda s: prefixed("1.", s),
-    "the same, in parallel": lambda s: {"state_dict": prefixed("module.1.", s)},
-    "mmpose 0.x": lambda s: {
-        "meta": {"mmpose_version": "0.20", "CLASSES": ("person",), "acc": np.float64(0.7), "lr": np.array([1e-3])},
-        "state_dict": mmpose(s),
-    },
-    "mmpose 1.x": lambda s: {
-        "state_dict": mmpose(s, "head.")
-        | {"data_preprocessor.mean": torch.zeros(3), "data_preprocessor.std": torch.ones(3)}
-    },
-}
-
-
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_every_wrapping_loads(wrapping, trained, module, tmp_path):
-    assert not equal(module, trained)
-    record = load_checkpoint(module, save(WRAPPINGS[wrapping](trained), tmp_path))
-    assert equal(module, trained)
-    assert record["tensors"] == len(trained)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_every_wrapping_loads(kind, wrapping, tmp_path):
+    if kind == "yolov8" and wrapping.startswith("mmpose"):
+        pytest.skip("mmpose has no YOLOv8")
+    trained, module = (build_architecture(ARCHITECTURES[kind], "test") for _ in range(2))
+    for index, network in enumerate((trained, module)):
+        initialize(network, seed=index)
+    state = trained.state_dict()
+    assert not equal(module, state)
+    record = load_checkpoint(module, save(WRAPPINGS[wrapping](state), tmp_path))
+    assert equal(module, state)
+    assert record["tensors"] == len(state)
 
 
 def test_the_old_file_format_loads(trained, module, tmp_path):
@@ -196,13 +165,32 @@ def test_a_missing_file(module, tmp_path):
         load_checkpoint(module, tmp_path / "none.pth")
 
 
-@pytest.mark.skipif(not (SHARED / "golden").exists(), reason="needs the published names in ../shared")
-@pytest.mark.parametrize("naming", ["official", "mmpose"])
-def test_the_published_names_and_shapes_load(naming, tmp_path):
-    lines = (SHARED / "golden/hrnet_w32_256x192.keys.txt").read_text().split("\n")
+def test_a_file_of_ultralytics_is_told_to_be_exported(module, tmp_path):
+    # A pickle that would import ultralytics.nn.tasks and take DetectionModel from it.
+    path = tmp_path / "yolov8n.pt"
+    path.write_bytes(b"\x80\x02cultralytics.nn.tasks\nDetectionModel\n)R.")
+    with pytest.raises(UserError, match=r"would call ultralytics\.nn\.tasks\.DetectionModel; nothing in it") as caught:
+        load_checkpoint(module, path)
+    assert "ONNX" in caught.value.hint
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize(
+    ("name", "naming", "count"),
+    [
+        ("hrnet_w32_256x192", "official", 1754),
+        ("hrnet_w32_256x192", "mmpose", 1754),
+        ("higherhrnet_w32_512", "official", 1810),
+        ("higherhrnet_w32_512", "mmpose", 1810),
+        ("hourglass52_256x256", "mmpose", 494),
+    ],
+)
+def test_the_published_names_and_shapes_load(name, naming, count, tmp_path):
     state = {}
-    for name, shape in (line.split() for line in lines if line):
+    for key, shape in published_names(name):
         sizes = [] if shape == "scalar" else [int(size) for size in shape.split("x")]
-        state[name] = torch.zeros(sizes, dtype=torch.int64 if "num_batches" in name else torch.float16)
+        state[key] = torch.zeros((), dtype=torch.int64 if "num_batches" in key else torch.float16).expand(sizes)
     content = state if naming == "official" else {"meta": {}, "state_dict": mmpose(state)}
-    assert load_checkpoint(build("hrnet_w32"), save(content, tmp_path))["tensors"] == len(state) == 1754
+    with torch.device("meta"):
+        module = build(name)
+    assert load_checkpoint(module, save(content, tmp_path))["tensors"] == len(state) == count

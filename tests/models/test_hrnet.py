@@ -8,9 +8,10 @@ from torch import nn
 
 from common.errors import UserError
 from models.arch import build, build_architecture
-from models.arch.hrnet import HRNet, initialize
+from models.arch.blocks import initialize
+from models.arch.hrnet import HRNet
+from tests.models.published_names import names_of, parameter_count, published_names
 
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 # Parameter counts and numbers of state_dict entries of the published networks (HRNet's own model files, run).
 PUBLISHED = {
     "hrnet_w32_256x192": ({"width": 32}, 28_536_113, 1754),
@@ -29,18 +30,13 @@ def networks():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_counts_are_the_published_ones(networks, name):
     _, parameters, entries = PUBLISHED[name]
-    assert sum(p.numel() for p in networks[name].parameters()) == parameters
+    assert parameter_count(networks[name]) == parameters
     assert len(networks[name].state_dict()) == entries
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_names_shapes_and_order_are_the_published_ones(networks, name):
-    golden = SHARED / "golden" / f"{name}.keys.txt"
-    if not golden.exists():
-        pytest.skip(f"{golden} is not here")
-    expected = [tuple(line.split()) for line in golden.read_text().splitlines() if line.strip()]
-    ours = [(key, "x".join(map(str, value.shape)) or "scalar") for key, value in networks[name].state_dict().items()]
-    assert ours == expected
+    assert names_of(networks[name]) == published_names(name)
 
 
 def test_convolutions_and_biases(networks):
@@ -104,6 +100,12 @@ def test_heatmaps_are_a_quarter_of_the_input(joints, height, width):
         assert network(torch.zeros(2, 3, height, width)).shape == (2, joints, height // 4, width // 4)
 
 
+def test_sides_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="HRNet takes sides that are multiples of 32, not 256x200") as caught:
+        HRNet(**TINY)(torch.zeros(1, 3, 256, 200))
+    assert "256x192" in caught.value.hint
+
+
 def test_every_parameter_matters():
     torch.manual_seed(0)
     network = HRNet(**TINY).eval()
@@ -124,7 +126,7 @@ def test_initialisation_follows_the_seed():
 
 def test_build_by_name_and_alias():
     network = build("hrnet_w32")
-    assert sum(p.numel() for p in network.parameters()) == 28_536_113
+    assert parameter_count(network) == 28_536_113
     assert network.final_layer.out_channels == 17
 
 
