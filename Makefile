@@ -23,7 +23,14 @@ SPEC ?=
 CALIB ?= calib/people_calibration
 EVAL ?= calib/people_evaluation
 CALIB_COUNT ?= 100
+SIZE ?=
 FORCE ?=
+VARIANT ?=
+BOXES ?=
+FLIP ?=
+SHARD ?=
+LIMIT ?=
+SCALES ?=
 V ?=
 PYTHON ?= python3
 CHIP ?=
@@ -57,6 +64,8 @@ NETWORK := $(if $(filter $(MODEL),$(MODELS)),$(MODEL),$(or $(call alias_of,$(MOD
 else
 NETWORK :=
 endif
+# Another input size of the same network is a network of its own to all that follows.
+NETWORK := $(NETWORK)$(if $(NETWORK),$(if $(SIZE),-$(SIZE)))
 ASKED_CHIPS := $(filter $(CHIPS),$(MAKECMDGOALS) $(DEMO_CHIP))
 cells_of = $(foreach variant,$(or $(PRECISION),$(call chip_field,3,$(1))),$(NETWORK)/$(1)/$(variant))
 CELLS := $(if $(NETWORK),$(foreach chip,$(ASKED_CHIPS),$(call cells_of,$(chip))))
@@ -74,7 +83,7 @@ export PYTHONUNBUFFERED := 1
 # One line a stage; V=1 shows the commands instead.
 say = $(if $(V),,@printf '%-11s %s\n' '$(1)' '$(2)')
 
-.PHONY: help list explain weights demo test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
+.PHONY: help list explain weights demo eval bench test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
 
 help: ## this text
 	@printf 'npumake: a trained network in, a compiled artifact per chip out, with the proof that it still works\n\n'
@@ -85,10 +94,18 @@ help: ## this text
 	@printf '       WEIGHTS=file.pth        your own checkpoint, or `random` (default: the published one)\n'
 	@printf '       CALIB=folder            photographs to calibrate on (default: $(CALIB))\n'
 	@printf '       EVAL=folder             photographs to measure on (default: $(EVAL))\n'
+	@printf '       SIZE=512x768            another input size, height x width, of those that the model lists\n'
+	@printf '       LIMIT=20                measure on the first 20 images of EVAL only\n'
 	@printf '       FORCE=1                 go on in spite of the calibration lint; recorded in the sidecar\n'
 	@printf '  make CHIP ONNX=file.onnx SPEC=file.yaml CALIB=folder EVAL=folder    your own network\n'
 	@printf '  make weights MODEL=name      download the published weights\n'
-	@printf '  make report                  one page over everything that was built\n\nLook\n'
+	@printf '  make report                  one page over everything that was built\n\nMeasure\n'
+	@printf '  make eval MODEL=name CHIP=name VARIANT=int8 EVAL=folder   a whole set (COCO val2017 as published), resumable\n'
+	@printf '       CHIP=float              the float network, by its authors'\'' protocol\n'
+	@printf '       BOXES=gt|detections     people from the annotations (default) or from a detector'\''s boxes\n'
+	@printf '       FLIP=1 SCALES=0.5,1,2   flip test; multi-scale test (bottom-up networks, CHIP=float)\n'
+	@printf '       SHARD=3/16 LIMIT=500    one of 16 parts; only the first 500 images\n'
+	@printf '  make bench                   how fast everything around the network is\n\nLook\n'
 	@printf '  make list                    models, chips, precisions, image sets\n'
 	@printf '  make explain MODEL=name CHIP=name   the chain of files, and every flag derived from the model'\''s declaration\n\nTidy\n'
 	@printf '  make clean                   remove out/ and the rendered image sets\n'
@@ -112,8 +129,9 @@ rendered = $(addsuffix /manifest.json,$(patsubst %/set.yaml,%,$(wildcard $(1:/=)
 ifneq (,$(CELLS))
 PLAN := out/$(NETWORK)/plan.json
 $(PLAN): ALWAYS | $(COMMON) $(call rendered,$(CALIB)) $(call rendered,$(EVAL))
-	$(RUN) plan $(CELLS) --model '$(MODEL)' --spec '$(SPEC)' --onnx '$(ONNX)' --weights '$(WEIGHTS)' \
-		--force '$(FORCE)' --calib '$(CALIB)' --calib-count '$(CALIB_COUNT)' --eval '$(EVAL)'
+	$(RUN) plan $(CELLS) --model '$(MODEL)' --spec '$(SPEC)' --size '$(SIZE)' --onnx '$(ONNX)' \
+		--weights '$(WEIGHTS)' --force '$(FORCE)' --calib '$(CALIB)' --calib-count '$(CALIB_COUNT)' --eval '$(EVAL)' \
+		--limit '$(LIMIT)'
 
 # The plan writes these too; the empty recipe makes make look at their own times again. (One rule with several targets
 # would do by the manual, but GNU make 4.3 then takes all of them for changed.)
@@ -218,6 +236,15 @@ list: | $(COMMON)
 explain: | $(COMMON)
 	$(RUN) explain --model '$(MODEL)' --spec '$(SPEC)' --chip '$(CHIP)'
 
+# The published protocol over a whole set; chunk by chunk, so that it can be stopped, resumed and sharded.
+eval: | $(COMMON) $(call rendered,$(EVAL))
+	$(RUN) full_evaluation --model '$(MODEL)' --spec '$(SPEC)' --size '$(SIZE)' --chip '$(CHIP)' \
+		--variant '$(or $(VARIANT),$(PRECISION))' --eval '$(EVAL)' --boxes '$(BOXES)' --flip '$(FLIP)' \
+		--shard '$(SHARD)' --limit '$(LIMIT)' --scales '$(SCALES)'
+
+bench: | $(COMMON) $(call rendered,calib/people_evaluation)
+	$(RUN) bench.__main__
+
 weights: | $(COMMON)
 	$(RUN) weights '$(MODEL)'
 
@@ -243,4 +270,4 @@ ALWAYS:
 
 # Whatever is no rule and no file: an unknown chip, most likely.
 .DEFAULT:
-	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo test list explain weights report lint format readme clean help
+	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo eval bench test list explain weights report lint format readme clean help

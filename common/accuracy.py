@@ -1,4 +1,4 @@
-"""COCO keypoint AP of predicted people, with a confidence interval from resampled images.
+"""COCO AP with a confidence interval from resampled images.
 
 The point estimate is pycocotools' own. The interval needs the AP of hundreds of resampled sets; a resample is a
 weight per image, so the matching is done once and only the precision-recall curve is redrawn.
@@ -8,34 +8,41 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from common.annotations import Annotations
-from common.imageset import Instance
 from common.keypoints import KeypointSet
-from common.oks import oks_nms
-from common.preprocess import PIXELS_PER_SCALE
 
-OKS_NMS_THRESHOLD = 0.9  # HRNet TEST.OKS_THRE
 RESAMPLES = 300
 SEED = 20170717
 # COCOeval.summarize's order for iouType "keypoints".
-_NAMES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
+KEYPOINT_NAMES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
+
+
+class Statistic(Protocol):
+    """A metric that can be computed again on a resampled set. images: how many images the set has."""
+
+    images: int
+
+    def value(self, weights: np.ndarray) -> float | None:
+        """The metric when image i is in the set weights[i] times (int [images]); None when nothing is to be found."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """numbers: {"AP": ..., "AP50": ...}, None where the set has no such people. curve: for resampling."""
+    """numbers: {"AP": ..., "AP50": ...}, None where the set has nothing of that kind. metric: the one that counts.
+
+    statistic: that one, for resampling.
+    """
 
     numbers: dict[str, float | None]
-    curve: Curve
+    metric: str
+    statistic: Statistic
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,11 @@ class Curve:
     truths: np.ndarray
     recalls: np.ndarray
 
-    def average_precision(self, weights: np.ndarray) -> float | None:
+    @property
+    def images(self) -> int:
+        return len(self.truths)
+
+    def value(self, weights: np.ndarray) -> float | None:
         """AP over all thresholds when image i is in the set weights[i] times; None without people.
 
         Source: pycocotools/cocoeval.py accumulate (101 recall points, precision made monotonic from the right).
@@ -73,60 +84,47 @@ class Curve:
         return total / (len(precision) * len(self.recalls))
 
 
-def suppress_duplicates(
-    instances: Sequence[Instance], people: np.ndarray, scores: np.ndarray, scales: np.ndarray, sigmas: np.ndarray
-) -> list[int]:
-    """Indices that OKS-NMS keeps, image by image (HRNet lib/dataset/coco.py evaluate; area = prod(scale * 200))."""
-    by_image: dict[int, list[int]] = defaultdict(list)
-    for index, instance in enumerate(instances):
-        by_image[instance.image_id].append(index)
-    areas = np.prod(np.asarray(scales, np.float64) * PIXELS_PER_SCALE, axis=1)
-    kept: list[int] = []
-    for indices in by_image.values():
-        chosen = oks_nms(people[indices], scores[indices], areas[indices], sigmas, OKS_NMS_THRESHOLD)
-        kept += [indices[index] for index in chosen]
-    return kept
+def coco_evaluation(truth: dict[str, Any], results: list[dict[str, Any]], kind: str, **parameters: Any) -> COCOeval:
+    """Run COCOeval, quietly: truth as COCO's dictionary, results as COCO's list, kind "keypoints" or "bbox".
 
-
-def measure(
-    annotations: Annotations,
-    instances: Sequence[Instance],
-    people: np.ndarray,
-    scores: np.ndarray,
-    scales: np.ndarray,
-    keypoints: KeypointSet,
-) -> Accuracy:
-    """Evaluate people against ground truth with pycocotools COCOeval "keypoints" (maxDets 20) after OKS-NMS at 0.9.
-
-    people: [N, K, 3] in image pixels; scores: [N]; scales: [N, 2] of the crops. One category, all images of the set.
+    parameters: of COCOeval.params, kpt_oks_sigmas for one. Everything of both must be in the truth's images.
     """
-    results = [
-        {
-            "image_id": instances[index].image_id,
-            "category_id": annotations.category,
-            "keypoints": people[index].astype(np.float64).reshape(-1).tolist(),
-            "score": float(scores[index]),
-        }
-        for index in suppress_duplicates(instances, people, scores, scales, keypoints.sigmas)
-    ]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        truth = COCO()
-        truth.dataset = annotations.as_coco()
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
-        evaluation.params.kpt_oks_sigmas = keypoints.sigmas
+        expected = COCO()
+        expected.dataset = truth
+        expected.createIndex()
+        if results:
+            found = expected.loadRes(results)
+        else:  # loadRes looks at the first entry to learn the kind
+            found = COCO()
+            found.dataset = {"images": truth["images"], "annotations": [], "categories": truth["categories"]}
+            found.createIndex()
+        evaluation = COCOeval(expected, found, kind)
+        for name, value in parameters.items():
+            setattr(evaluation.params, name, value)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # COCOeval says -1 where there is nobody to find.
-    numbers = {name: None if value < 0 else float(value) for name, value in zip(_NAMES, evaluation.stats, strict=True)}
-    return Accuracy(numbers, _curve(evaluation))
+    return evaluation
 
 
-def _curve(evaluation: Any) -> Curve:
-    """Collect the matches of area range "all" from COCOeval.evalImgs, as COCOeval.accumulate does."""
+def named_numbers(evaluation: COCOeval, names: Sequence[str]) -> dict[str, float | None]:
+    """COCOeval.stats by name; it says -1 where there is nothing to find, which is None here."""
+    return {name: None if value < 0 else float(value) for name, value in zip(names, evaluation.stats, strict=True)}
+
+
+def measure_keypoints(truth: dict[str, Any], results: list[dict[str, Any]], keypoints: KeypointSet) -> Accuracy:
+    """COCOeval "keypoints" (maxDets 20) over all images of the truth, for one category of people."""
+    evaluation = coco_evaluation(truth, results, "keypoints", kpt_oks_sigmas=keypoints.sigmas)
+    return Accuracy(named_numbers(evaluation, KEYPOINT_NAMES), "AP", curve_of(evaluation))
+
+
+def curve_of(evaluation: COCOeval, category_index: int = 0) -> Curve:
+    """Collect the matches of one category, area range "all", from COCOeval.evalImgs, as COCOeval.accumulate does."""
     parameters = evaluation.params
-    matched = evaluation.evalImgs[: len(parameters.imgIds)]  # one category; its first area range is "all"
+    # evalImgs goes by category, then area range, then image; the first area range is "all".
+    first = category_index * len(parameters.areaRng) * len(parameters.imgIds)
+    matched = evaluation.evalImgs[first : first + len(parameters.imgIds)]
     most = parameters.maxDets[-1]
     scores, image, hits, misses = [], [], [], []
     truths = np.zeros(len(matched), np.int64)
@@ -140,30 +138,32 @@ def _curve(evaluation: Any) -> Curve:
         image.append(np.full(len(scores[-1]), index))
         hits.append(found & counted)
         misses.append(~found & counted)
-    order = np.argsort(-np.concatenate(scores), kind="mergesort")
+    thresholds = len(parameters.iouThrs)
+    nothing = np.zeros((thresholds, 0), bool)
+    order = np.argsort(-np.concatenate([*scores, np.zeros(0)]), kind="mergesort")
     return Curve(
-        image=np.concatenate(image)[order],
-        hits=np.concatenate(hits, axis=1)[:, order],
-        misses=np.concatenate(misses, axis=1)[:, order],
+        image=np.concatenate([*image, np.zeros(0, np.int64)])[order],
+        hits=np.concatenate([*hits, nothing], axis=1)[:, order],
+        misses=np.concatenate([*misses, nothing], axis=1)[:, order],
         truths=truths,
         recalls=np.asarray(parameters.recThrs),
     )
 
 
-def resample(curves: Sequence[Curve], count: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """AP of each curve on resampled images, float64 [count, len(curves)]; all curves see the same resamples.
+def resample(statistics: Sequence[Statistic], count: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """Each statistic on resampled images, float64 [count, len(statistics)]; all of them see the same resamples.
 
-    The images are drawn with replacement (bootstrap); resamples without people are left out.
+    The images are drawn with replacement (bootstrap); resamples with nothing to be found are left out.
     """
     random = np.random.default_rng(seed)
-    images = len(curves[0].truths)
+    images = statistics[0].images
     rows = []
     for _ in range(count):
         weights = np.bincount(random.integers(0, images, images), minlength=images)
-        row = [curve.average_precision(weights) for curve in curves]
+        row = [statistic.value(weights) for statistic in statistics]
         if None not in row:
             rows.append(row)
-    return np.array(rows, np.float64).reshape(-1, len(curves))
+    return np.array(rows, np.float64).reshape(-1, len(statistics))
 
 
 def interval(values: np.ndarray) -> list[float] | None:

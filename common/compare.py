@@ -2,9 +2,8 @@
 
     python -m common.compare out/<model>/<chip>/<variant>     writes compare.json
 
-Two yardsticks: per output and channel, cosine similarity and SQNR; per person, the OKS of the chip's keypoints with
-the float keypoints in the place of ground truth. All keypoints of the set count, whatever their score: a joint that
-jumps because its peak is weak is a difference too.
+Two yardsticks: per output and channel, cosine similarity and SQNR; per network input, the agreement of what the chip
+finds with what float finds: OKS or IoU, with float in the place of ground truth (Task.agreement).
 """
 
 from __future__ import annotations
@@ -14,19 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from common.decode import decode_people
 from common.errors import UserError, run
 from common.files import read_json, write_json
 from common.job import Cell
 from common.keypoints import keypoint_set
-from common.oks import oks
-from common.predictions import check_finite, heatmaps_of
+from common.predictions import check_finite
 from common.samples import load_arrays
+from common.spec import ModelSpec
+from common.tasks import instance_of, task_of
 
 SQNR_LIMIT_DB = 200.0  # JSON has no infinity: equal outputs count as 200 dB, far above float32's own 150
-# A person without an annotated segment area counts as 0.53 of the box: what mmpose uses for data sets without
-# segments (datasets/aic, crowdpose); the mean in COCO is close to it.
-BOX_TO_AREA = 0.53
 
 
 def cosine_similarity(reference: np.ndarray, value: np.ndarray) -> float:
@@ -91,53 +87,41 @@ def check_same_outputs(reference: dict[str, np.ndarray], value: dict[str, np.nda
         check_finite(value[name], f"{where}: output {name} of the chip")
 
 
-def person_areas(instances: list[dict[str, Any]]) -> np.ndarray:
-    """Areas for OKS in square pixels, float64 [N]: COCO's annotated segment area, else 0.53 of the box."""
-    return np.array(
-        [
-            instance["area"] if instance.get("area") else BOX_TO_AREA * instance["box"][2] * instance["box"][3]
-            for instance in instances
-        ],
-        np.float64,
-    )
-
-
 def compare(
     reference: dict[str, np.ndarray],
     value: dict[str, np.ndarray],
-    instances: list[dict[str, Any]],
-    spec: Any,
+    descriptions: list[dict[str, Any]],
+    spec: ModelSpec,
     where: str,
 ) -> dict[str, Any]:
     """The content of compare.json.
 
-    reference, value: outputs by name, [N, ...] float32. instances: those of samples.json (box, area, center, scale).
+    reference, value: outputs by name, [N, ...] float32. descriptions: the instances of samples.json.
     Raises UserError when the outputs do not fit each other or the instances.
     """
     check_same_outputs(reference, value, where)
-    keypoints = keypoint_set(spec.decode.keypoints)
-    people = []
-    for outputs in (value, reference):
-        heatmaps = heatmaps_of(outputs, keypoints, where)
-        if len(heatmaps) != len(instances):
-            raise UserError(
-                f"{where}: {len(heatmaps)} outputs for {len(instances)} samples", "remove the cell and make it again"
-            )
-        centers = np.array([instance["center"] for instance in instances])
-        scales = np.array([instance["scale"] for instance in instances])
-        people.append(decode_people(heatmaps, centers, scales, spec.decode.refine))
-    per_instance, terms = oks(people[0], people[1], person_areas(instances), keypoints.sigmas)
-    order = np.argsort(per_instance, kind="stable")
+    task = task_of(spec)
+    instances = [instance_of(description) for description in descriptions]
+    if any(len(array) != len(instances) for array in reference.values()):
+        counts = ", ".join(str(len(array)) for array in reference.values())
+        raise UserError(f"{where}: {counts} outputs for {len(instances)} samples", "remove the cell and make it again")
+    found = [task.decode(outputs, instances) for outputs in (reference, value)]
+    agreement = task.agreement(*found, instances)
+    order = np.argsort(agreement.per_instance, kind="stable")
+    joints = keypoint_set(spec.keypoints).names if spec.keypoints else ()
     return {
-        "oks": float(per_instance.mean()),
-        "oks_minimum": float(per_instance.min()),
-        "oks_area": f"annotated segment area, else {BOX_TO_AREA} of the box; all keypoints count",
+        "similarity": task.similarity,
+        "agreement": agreement.overall,
+        task.similarity.lower(): agreement.overall,  # the same under its own name, "oks" or "iou", for scripts
+        "agreement_minimum": float(agreement.per_instance.min()),
+        "agreement_of": agreement.explanation,
+        "agreement_instances": [float(value) for value in agreement.per_instance],
+        "found": [len(side) for side in found],
         "samples": len(instances),
         "worst_instance": int(order[0]),
         "median_instance": int(order[len(order) // 2]),
-        "joints": {name: float(term) for name, term in zip(keypoints.names, terms.mean(axis=0), strict=True)},
-        "outputs": {name: compare_output(reference[name], value[name], keypoints.names) for name in reference},
-        "oks_instances": [float(value) for value in per_instance],
+        "joints": agreement.joints,
+        "outputs": {name: compare_output(reference[name], value[name], joints) for name in reference},
     }
 
 

@@ -34,9 +34,10 @@ def vendor_python(chip: ChipSpec) -> Path:
     return python
 
 
-def run_vendor_script(cell: Cell, script: str, *arguments: str) -> dict[str, float]:
+def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = False) -> dict[str, float]:
     """Run vendors/<folder>/<script> on the job folder; its output goes to <script>.log and, live, to a terminal.
 
+    quiet: not to the terminal, where another progress bar is being shown.
     Returns {"seconds": wall time, "peak_memory_bytes": of the largest process}.
     Raises UserError with the script's own ERROR and HINT lines, or the log's tail, when it exits non-zero.
     """
@@ -44,7 +45,8 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str) -> dict[str, flo
     log = cell.folder / f"{Path(script).stem}.log"
     command = [str(vendor_python(chip)), str(chip.folder / script), str(cell.folder), *arguments]
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    if sys.stderr.isatty():
+    watched = sys.stderr.isatty() and not quiet
+    if watched:
         environment["PROGRESS"] = "1"  # the script's own stderr is a pipe, but somebody watches behind it
     started = time.monotonic()
     with replacing(log) as temporary:
@@ -52,7 +54,7 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str) -> dict[str, flo
             open(temporary, "wb", buffering=0) as log_file,  # readable while the script still runs
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
         ):
-            copier = threading.Thread(target=_copy_output, args=(process.stdout, log_file))
+            copier = threading.Thread(target=_copy_output, args=(process.stdout, log_file, watched))
             copier.start()
             try:
                 code = process.wait()
@@ -70,9 +72,8 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str) -> dict[str, flo
     return {"seconds": round(time.monotonic() - started, 2), "peak_memory_bytes": peak}
 
 
-def _copy_output(source: Any, log_file: Any) -> None:
+def _copy_output(source: Any, log_file: Any, watched: bool) -> None:
     """Copy the script's output to the log, and to a terminal while somebody watches (progress bars included)."""
-    watched = sys.stderr.isatty()
     while block := os.read(source.fileno(), 1 << 14):
         log_file.write(block)
         if watched:
@@ -121,7 +122,12 @@ def check_artifact(cell: Cell, result: dict[str, Any]) -> None:
             raise UserError(f"{cell.name}: {path} is empty", "see compile.log beside it")
 
 
-def infer(folder: str | os.PathLike, samples: str | os.PathLike = "", outputs: str | os.PathLike = "") -> None:
+def infer(
+    folder: str | os.PathLike,
+    samples: str | os.PathLike = "",
+    outputs: str | os.PathLike = "",
+    quiet: bool = False,
+) -> None:
     """Run the artifact in the vendor's simulator: inputs (.npz, [N, ...] each) in, outputs (.npz) out.
 
     Without `samples` and `outputs`: the cell's own proof inputs, and infer.json with the latency as well.
@@ -130,7 +136,7 @@ def infer(folder: str | os.PathLike, samples: str | os.PathLike = "", outputs: s
     cell = Cell(folder)
     result = Path(outputs or cell.folder / "outputs.npz")
     result.unlink(missing_ok=True)
-    run_vendor_script(cell, "infer.py", *([str(samples), str(outputs)] if outputs else []))
+    run_vendor_script(cell, "infer.py", *([str(samples), str(outputs)] if outputs else []), quiet=quiet)
     if not result.is_file() or result.stat().st_size == 0:
         raise UserError(f"{cell.name}: infer.py ended well but wrote no {result.name}", "see infer.log beside it")
 

@@ -1,4 +1,4 @@
-"""The task metric: AP of the float network and of the chip, on the same people.
+"""The task metric of the float network and of the chip, on the same images.
 
 python -m common.evaluate out/<model>/<chip>/<variant>     writes predictions.json and metrics.json
 """
@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from common import engine
-from common.accuracy import Accuracy, interval, measure, resample
+from common.accuracy import Accuracy, interval, resample
 from common.errors import run
 from common.files import write_json
 from common.imageset import ImageSet, Instance
+from common.inference import Runner, predict
 from common.job import Cell
-from common.keypoints import keypoint_set
-from common.predictions import Runner, instance_scores, predict, read_predictions, write_predictions
-from common.samples import evaluation_instances, geometry, load_arrays
+from common.predictions import Predictions, read_predictions, write_predictions
+from common.samples import evaluation_set, load_arrays
+from common.tasks import Task, task_of
 
-_REFINEMENTS = {"quarter": "quarter-pixel shift", "dark": "DARK refinement", "none": "no sub-pixel refinement"}
-_REPORTED = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR")
+BOOTSTRAP = "interval: 95 % bootstrap over images"
 
 
 def chip_runner(cell: Cell, input_name: str) -> Runner:
@@ -40,71 +40,55 @@ def chip_runner(cell: Cell, input_name: str) -> Runner:
     return run_chunk
 
 
-def protocol(image_set: ImageSet, instances: Sequence[Instance], spec: Any) -> str:
-    """What was measured and how, in words."""
-    boxes = "ground-truth boxes"
-    if spec.decode.ground_truth_boxes == "hrnet":
-        boxes += " (one pixel smaller, as HRNet takes them)"
-    if not image_set.has_keypoints:
-        return f"no AP: {len(instances)} detected people in {len(image_set.images)} images of {image_set.folder.name}"
-    people = len(image_set.annotations.people())
-    return (
-        f"COCO keypoint AP (OKS 0.50:0.95, {spec.decode.keypoints}), {people} people with keypoints in "
-        f"{len(image_set.images)} images of {image_set.folder.resolve().name}, {boxes}, no flip test, single scale, "
-        f"{_REFINEMENTS[spec.decode.refine]}, OKS-NMS 0.9; interval: 95 % bootstrap over images"
-    )
-
-
 def metrics(
-    image_set: ImageSet, instances: Sequence[Instance], spec: Any, float_people: np.ndarray, chip_people: np.ndarray
+    task: Task,
+    image_set: ImageSet,
+    instances: Sequence[Instance],
+    float_found: Predictions,
+    chip_found: Predictions,
 ) -> dict[str, Any]:
-    """The content of metrics.json for float and chip keypoints [N, K, 3] of the same instances.
+    """The content of metrics.json for what the float network and the chip found in the same instances.
 
-    AP, its interval and the drop are null, with a reason, when the set has no ground truth.
+    The metric, its interval and the drop are null, with a reason, when the set has no ground truth for it.
     """
     result: dict[str, Any] = {
-        "protocol": protocol(image_set, instances, spec),
+        "protocol": task.protocol(image_set, instances),
         "instances": len(instances),
         "images": len(image_set.images),
     }
-    if not image_set.has_keypoints:
-        reason = f"{image_set.folder} has no person_keypoints.json with annotated keypoints"
-        nothing = dict.fromkeys(_REPORTED) | {"interval": None}
-        return {"float": nothing, "chip": nothing, "drop": {"AP": None, "interval": None}, "reason": reason} | result
-    keypoints = keypoint_set(spec.decode.keypoints)
-    _, scales = geometry(instances, spec)
-    boxes = np.array([instance.score for instance in instances])
-    measured: list[Accuracy] = [
-        measure(image_set.annotations, instances, people, instance_scores(people, boxes), scales, keypoints)
-        for people in (float_people, chip_people)
-    ]
-    resampled = resample([accuracy.curve for accuracy in measured])
-    numbers = [
-        {name: accuracy.numbers[name] for name in _REPORTED} | {"interval": interval(resampled[:, column])}
-        for column, accuracy in enumerate(measured)
-    ]
+    if missing := task.ground_truth_missing(image_set):
+        nothing = {"AP": None, "interval": None}
+        return {"metric": "AP", "float": nothing, "chip": nothing, "drop": nothing, "reason": missing} | result
+    result["protocol"] += f"; {BOOTSTRAP}"
+    measured: list[Accuracy] = [task.measure(image_set, instances, found) for found in (float_found, chip_found)]
+    metric = measured[0].metric
+    resampled = resample([accuracy.statistic for accuracy in measured])
+    before, after = (
+        accuracy.numbers | {"interval": interval(resampled[:, column])} for column, accuracy in enumerate(measured)
+    )
+    known = before[metric] is not None and after[metric] is not None
     drop = {
-        "AP": numbers[0]["AP"] - numbers[1]["AP"],
+        metric: before[metric] - after[metric] if known else None,
         "interval": interval(resampled[:, 0] - resampled[:, 1]),
     }
-    return {"float": numbers[0], "chip": numbers[1], "drop": drop} | result
+    if not known:
+        result["reason"] = f"{image_set.folder} has nothing that the metric counts"
+    return {"metric": metric, "float": before, "chip": after, "drop": drop} | result
 
 
 def evaluate_cell(cell: Cell) -> None:
     """Run the chip over all evaluation instances and write predictions.json and metrics.json."""
-    spec = cell.spec
-    image_set = ImageSet.open(cell.evaluation_folder)
-    instances = evaluation_instances(image_set, spec)
-    float_people = read_predictions(
-        cell.float_folder / "predictions.json", instances, keypoint_set(spec.decode.keypoints)
-    )
+    task = task_of(cell.spec)
+    image_set = evaluation_set(cell.float)
+    instances = task.instances(image_set)
+    float_found = read_predictions(cell.float_folder / "predictions.json", instances)
     samples = np.load(cell.folder / "samples.npz", allow_pickle=False)
     name = samples.files[0]
     samples.close()
     known = load_arrays(cell.folder / "outputs.npz")
-    chip_people = predict(image_set, instances, spec, known, chip_runner(cell, name), f"{cell.name} on the chip")
-    result = metrics(image_set, instances, spec, float_people, chip_people)
-    write_predictions(cell.folder / "predictions.json", instances, chip_people)
+    chip_found = predict(task, image_set, instances, known, chip_runner(cell, name), f"{cell.name} on the chip")
+    result = metrics(task, image_set, instances, float_found, chip_found)
+    write_predictions(cell.folder / "predictions.json", instances, chip_found)
     write_json(cell.folder / "metrics.json", result)  # last: make goes by this file
 
 

@@ -2,8 +2,9 @@
 
     python -m common.export out/<model>/float      -> model.onnx, export.json
 
-A torch network is exported with opset 11, IR 7, static batch 1, input "image", output "heatmaps": what every chip's
-compiler reads. The user's own ONNX stays exactly as it came, after its input and output were held against the spec.
+A torch network is exported with opset 11, IR 7, static batch 1, input "image": what every chip's compiler reads. The
+user's own ONNX stays exactly as it came, after its input and output were held against the spec; of a detector that
+decodes its boxes itself, that part is cut off (its chip would have to do it in int8).
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +21,6 @@ import onnx
 from common.errors import UserError, run
 from common.files import replacing, sha256_file, write_json
 from common.job import FloatReference
-from common.keypoints import KEYPOINT_SETS
 from common.onnx_graph import (
     Runner,
     check_static,
@@ -36,16 +35,9 @@ from common.onnx_graph import (
     tensors,
 )
 from common.spec import ModelSpec
+from common.tasks import task_of
 
-if TYPE_CHECKING:
-    from torch import nn
-
-OPSET, IR_VERSION = 11, 7
-INPUT, OUTPUT = "image", "heatmaps"
-# Two float32 runtimes add in different orders. Relative to the output's largest value: HRNet-W32 measures 3e-5.
-TOLERANCE = 1e-4
 RANDOM_SAMPLES, REAL_SAMPLES = 3, 3
-STATISTICS_BATCH = 4
 
 
 def export(folder: str | os.PathLike) -> dict[str, Any]:
@@ -59,18 +51,20 @@ def export(folder: str | os.PathLike) -> dict[str, Any]:
     if source["kind"] != "onnx":
         return _export_torch(reference)
     path = Path(source["path"])
+    spec = reference.spec
     model = load_onnx(path)
-    check_against_spec(model, reference.spec, str(path))
-    sample = np.random.default_rng(0).standard_normal(reference.spec.input.shape).astype(np.float32)
-    outputs = Runner(model).run({graph_inputs(model)[0].name: sample})
-    _check_heatmaps(outputs, reference.spec, str(path))
+    check_against_spec(model, spec, str(path))
+    images, _ = proof_images(spec, reference.folder / "samples.npz")
+    model, cut = cut_for_chips(model, spec, images, str(path))
+    outputs = Runner(model).run({graph_inputs(model)[0].name: images[:1]})
+    check_outputs(outputs, spec, str(path))
     with replacing(reference.folder / "model.onnx") as temporary:
-        if _has_external_weights(path):
+        if cut or _has_external_weights(path):
             onnx.save(model, temporary)  # load_onnx has brought the weights inside: one file, nothing to lose
         else:
             shutil.copyfile(path, temporary)
     # The weights' kind is "onnx": there is no torch network to compare with, so there are no difference figures.
-    record = _describe(model, outputs, source) | {"proof": None}
+    record = _describe(model, outputs, source) | {"proof": None, "cut": cut}
     write_json(reference.folder / "export.json", record)
     return record
 
@@ -78,6 +72,7 @@ def export(folder: str | os.PathLike) -> dict[str, Any]:
 def _export_torch(reference: FloatReference) -> dict[str, Any]:
     import torch
 
+    from common.export_torch import compare_with_torch, initialize_random, to_onnx
     from models.arch import build_architecture
 
     spec, source = reference.spec, reference.source
@@ -91,17 +86,47 @@ def _export_torch(reference: FloatReference) -> dict[str, Any]:
         _require_weights(spec, Path(source["path"]))
         unpacked = load_checkpoint(module, source["path"])
     module.eval()
+    where = f"the export of {spec.name}"
     with replacing(reference.folder / "model.onnx") as temporary:
         to_onnx(module, spec.input.shape, temporary)
         model = load_onnx(temporary)
-        check_against_spec(model, spec, f"the export of {spec.name}")
+        check_against_spec(model, spec, where)
         images, counts = proof_images(spec, reference.folder / "samples.npz")
         outputs, proof = compare_with_torch(module, model, images)
-        _check_heatmaps(outputs, spec, f"the export of {spec.name}")
+        whole = model
+        model, cut = cut_for_chips(model, spec, images, where)
+        if model is not whole:
+            onnx.save(model, temporary)
+            outputs = Runner(model).run({graph_inputs(model)[0].name: images[:1]})
+        check_outputs(outputs, spec, where)
     proof |= {"samples": counts}
-    record = _describe(model, outputs, source) | {"torch": torch.__version__, "checkpoint": unpacked, "proof": proof}
+    record = _describe(model, outputs, source) | {
+        "torch": torch.__version__,
+        "checkpoint": unpacked,
+        "proof": proof,
+        "cut": cut,
+    }
     write_json(reference.folder / "export.json", record)
     return record
+
+
+def cut_for_chips(
+    model: onnx.ModelProto, spec: ModelSpec, images: np.ndarray, where: str
+) -> tuple[onnx.ModelProto, dict[str, Any] | None]:
+    """Take the part off that is better done on the host, and prove it: a detector's decode. Others stay as they are.
+
+    A detector's last layers put coordinates of hundreds beside scores of 0..1 into one tensor, which no int8 scale
+    fits. Returns the graph, and how it was cut with the figures of the proof; None where nothing was cut.
+    """
+    if spec.decode.kind != "yolov8":
+        return model, None
+    from common.detection_cut import cut_detection_head, prove_cut
+
+    cut, description = cut_detection_head(model, spec, where)
+    if cut is model:
+        return model, None
+    proof = prove_cut(model, cut, {graph_inputs(model)[0].name: images}, spec, where)
+    return cut, {"description": description} | proof
 
 
 def _require_weights(spec: ModelSpec, path: Path) -> None:
@@ -112,51 +137,6 @@ def _require_weights(spec: ModelSpec, path: Path) -> None:
         f"the weights of {spec.name} are missing: {path}",
         f"`make weights MODEL={spec.name}` downloads them{licence}; or WEIGHTS=file.pth; or WEIGHTS=random",
     )
-
-
-def initialize_random(module: nn.Module, shape: list[int]) -> None:
-    """Repeatable random weights for WEIGHTS=random: to try the chain and to time it, not to find people.
-
-    He initialisation, seed 0 (models.arch.hrnet.initialize), then BatchNorm statistics measured on seeded noise: with
-    the default mean 0 and variance 1 the activations would double with every residual block and overflow int8 ranges
-    that no trained network has.
-    """
-    import torch
-
-    from models.arch.hrnet import initialize
-
-    initialize(module, seed=0)
-    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 1.0  # the statistics are those of the one batch below
-    noise = torch.randn((STATISTICS_BATCH, *shape[1:]), generator=torch.Generator().manual_seed(0))
-    module.train()
-    with torch.no_grad():
-        module(noise)
-    module.eval()
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-
-
-def to_onnx(module: nn.Module, shape: list[int], path: Path) -> None:
-    """Write the module, in eval mode, as ONNX: opset 11, IR 7, input "image" of `shape`, output "heatmaps"."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces the end of this exporter, the one that writes opset 11
-        torch.onnx.export(
-            module,
-            (torch.zeros(shape),),
-            str(path),
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-        )
-    model = onnx.load(path)
-    model.ir_version = IR_VERSION
-    onnx.save(model, path)
 
 
 def proof_images(spec: ModelSpec, samples_path: Path) -> tuple[np.ndarray, dict[str, int]]:
@@ -172,41 +152,6 @@ def proof_images(spec: ModelSpec, samples_path: Path) -> tuple[np.ndarray, dict[
             )
         images, real = np.concatenate([images, samples]), len(samples)
     return images, {"random": RANDOM_SAMPLES, "real": real}
-
-
-def compare_with_torch(
-    module: nn.Module, model: onnx.ModelProto, images: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Proof step 1: torch and onnxruntime on the same images, same heatmaps, and same peaks.
-
-    Returns the ONNX outputs and {"max_abs", "largest_output", "tolerance", "same_peaks"}.
-    Raises UserError above the tolerance, or when a heatmap's peak lies elsewhere (a tie within the tolerance excepted).
-    """
-    import torch
-
-    outputs = Runner(model).run({INPUT: images})
-    with torch.no_grad():
-        expected = np.concatenate([module(torch.from_numpy(image[None])).numpy() for image in images])
-    found = outputs[OUTPUT]
-    if expected.shape != found.shape:
-        raise UserError(f"torch gives {shape_text(expected.shape)}, its export {shape_text(found.shape)}")
-    largest = float(np.abs(expected).max())
-    max_abs = float(np.abs(expected - found).max())
-    allowed = TOLERANCE * largest
-    if not max_abs <= allowed:  # NaN must not pass
-        raise UserError(
-            f"the exported graph differs from torch by {max_abs:.3g} ({allowed:.3g} is allowed, of {largest:.3g})",
-            "the network uses an operation that the exporter translates wrongly: look at its newest layers",
-        )
-    flat, other = (values.reshape(*values.shape[:2], -1) for values in (expected, found))
-    peaks = other.argmax(-1)
-    lost = flat.max(-1) - np.take_along_axis(flat, peaks[..., None], -1)[..., 0]
-    if (lost > 2 * allowed).any():
-        raise UserError(
-            "the exported graph's heatmaps peak elsewhere than torch's", "see the difference in its last layers"
-        )
-    same = float((peaks == flat.argmax(-1)).mean())
-    return outputs, {"max_abs": max_abs, "largest_output": largest, "tolerance": allowed, "same_peaks": same}
 
 
 def check_against_spec(model: onnx.ModelProto, spec: ModelSpec, where: str) -> None:
@@ -238,18 +183,12 @@ def check_against_spec(model: onnx.ModelProto, spec: ModelSpec, where: str) -> N
     )
 
 
-def _check_heatmaps(outputs: dict[str, np.ndarray], spec: ModelSpec, where: str) -> None:
-    joints = len(KEYPOINT_SETS[spec.decode.keypoints].names)
-    found = ", ".join(f"{name} {shape_text((1, *values.shape[1:]))}" for name, values in outputs.items())
-    first = next(iter(outputs.values()))
-    if len(outputs) != 1 or first.ndim != 4 or first.shape[1] != joints:
-        raise UserError(
-            f"{where} gives {found}; {spec.decode.kind} decoding of {spec.decode.keypoints} needs one output "
-            f"1x{joints}xHxW",
-            "correct decode in the spec, or export the network up to its heatmaps",
-        )
-    if not all(np.isfinite(values).all() for values in outputs.values()):
-        raise UserError(f"{where} gives NaN or infinite heatmaps: {listed(list(outputs))}", "check the weights")
+def check_outputs(outputs: dict[str, np.ndarray], spec: ModelSpec, where: str) -> None:
+    """The outputs, [N, ...] each, are what the task decodes, and finite. Raises UserError otherwise."""
+    task_of(spec).check_outputs({name: (1, *values.shape[1:]) for name, values in outputs.items()}, where)
+    bad = [name for name, values in outputs.items() if not np.isfinite(values).all()]
+    if bad:
+        raise UserError(f"{where} gives NaN or infinite values: {listed(bad)}", "check the weights")
 
 
 def _has_external_weights(path: Path) -> bool:
@@ -277,6 +216,8 @@ def main() -> None:
     record = export(parser.parse_args().folder)
     proof = record["proof"]
     said = f"torch and ONNX differ by {proof['max_abs']:.2g}" if proof else "the file as it came"
+    if record["cut"]:
+        said += f"; {record['cut']['description']}"
     print(f"export: opset {record['opset']}, IR {record['ir_version']}, weights {record['weights']}; {said}")
 
 

@@ -38,9 +38,14 @@ class FloatReference:
         """{"kind": "weights" | "random" | "onnx", "path": str | None, ...}"""
         return self.source_json["source"]
 
+    @cached_property
+    def evaluation_request(self) -> dict[str, Any]:
+        """{"folder", "fingerprint", "limit": only so many images, or None}"""
+        return read_json(self.folder / "evaluation_set.json")
+
     @property
     def evaluation_folder(self) -> Path:
-        return Path(read_json(self.folder / "evaluation_set.json")["folder"])
+        return Path(self.evaluation_request["folder"])
 
 
 class Cell:
@@ -123,7 +128,7 @@ def job_description(cell: Cell) -> dict[str, Any]:
     fixed = read_json(cell.folder / "fix.json")
     declared = cell.spec.input
     if len(fixed["inputs"]) != 1:
-        raise UserError(f"{cell.name}: the graph has {len(fixed['inputs'])} inputs, a top-down network has one image")
+        raise UserError(f"{cell.name}: the graph has {len(fixed['inputs'])} inputs, the network has one image")
     return {
         "version": JOB_VERSION,
         "model": cell.model,

@@ -13,28 +13,15 @@ step writes each answer to a small JSON file, only if it differs; every later st
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
+import re
 from pathlib import Path
 from typing import Any
 
 from common.errors import USAGE_EXIT, UserError, run
-from common.files import write_json_if_changed
+from common.files import folder_fingerprint, write_json_if_changed
 from common.spec import MODELS_FOLDER, ChipSpec, ModelSpec, load_chip, load_model, model_names
 
 OUT = Path("out")
-
-
-def folder_fingerprint(folder: Path) -> str:
-    """A hash of the names, sizes and times of all files below: an added, changed or removed one changes it."""
-    digest = hashlib.sha256()
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(place) / name
-            state = path.stat()
-            digest.update(f"{path.relative_to(folder)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def file_identity(path: Path) -> dict[str, Any]:
@@ -55,6 +42,15 @@ def image_set(folder_text: str, variable: str) -> dict[str, Any]:
     return {"folder": str(folder), "fingerprint": folder_fingerprint(folder)}
 
 
+def positive_number(text: str, variable: str) -> int | None:
+    """The number that a variable was set to, None for an unset one. Raises UserError (exit 2) for anything else."""
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{variable}={text} is no number of 1 or more", f"{variable}=20", USAGE_EXIT)
+    return int(text)
+
+
 def find_source(spec: ModelSpec, onnx: str, weights: str) -> dict[str, Any]:
     """Where the float network comes from: the user's ONNX, WEIGHTS=path, WEIGHTS=random, or the published file.
 
@@ -73,7 +69,7 @@ def find_source(spec: ModelSpec, onnx: str, weights: str) -> dict[str, Any]:
             raise UserError(
                 f"WEIGHTS={weights} does not exist", "give a checkpoint file, or WEIGHTS=random", USAGE_EXIT
             )
-        return {"kind": "weights", "origin": "path", **file_identity(Path(weights))}
+        return {"kind": weights_kind(Path(weights)), "origin": "path", **file_identity(Path(weights))}
     if spec.weights is None:
         raise UserError(f"model '{spec.name}' has no published weights", "give WEIGHTS=file.pth or WEIGHTS=random")
     path = MODELS_FOLDER / spec.name / "weights" / spec.weights.file
@@ -82,7 +78,12 @@ def find_source(spec: ModelSpec, onnx: str, weights: str) -> dict[str, Any]:
             f"the weights of {spec.name} are missing: {path}",
             f"`make weights MODEL={spec.name}` downloads them; or WEIGHTS=file.pth; or WEIGHTS=random to try the chain",
         )
-    return {"kind": "weights", "origin": "published", **file_identity(path)}
+    return {"kind": weights_kind(path), "origin": "published", **file_identity(path)}
+
+
+def weights_kind(path: Path) -> str:
+    """Tell a whole graph, "onnx" (detectors come so), from a checkpoint of one of our architectures, "weights"."""
+    return "onnx" if path.suffix.lower() == ".onnx" else "weights"
 
 
 def find_spec(model: str, spec_path: str, onnx: str) -> ModelSpec:
@@ -98,6 +99,23 @@ def find_spec(model: str, spec_path: str, onnx: str) -> ModelSpec:
     return spec
 
 
+def resize(spec: ModelSpec, size: str) -> ModelSpec:
+    """The model for SIZE=heightxwidth, with the size in its name: its results lie beside those of the usual size.
+
+    Raises UserError (exit 2) unless the model lists the size (input.sizes).
+    """
+    if not size:
+        return spec
+    known = [spec.input.shape[2:], *spec.input.sizes]
+    wanted = [int(side) for side in size.split("x")] if re.fullmatch(r"[0-9]+x[0-9]+", size) else None
+    if wanted not in known:
+        listed = ", ".join(f"{height}x{width}" for height, width in known)
+        raise UserError(f"{spec.name} has no SIZE={size}", f"heightxwidth, one of: {listed}", USAGE_EXIT)
+    shape = [*spec.input.shape[:2], *wanted]
+    resized = spec.input.model_copy(update={"shape": shape})
+    return spec.model_copy(update={"name": f"{spec.name}-{size}", "aliases": [], "input": resized})
+
+
 def check_precision(chip: ChipSpec, name: str, precision: str) -> None:
     """Raises UserError (exit 2) when the chip does not build this precision."""
     if precision not in chip.precisions:
@@ -107,7 +125,8 @@ def check_precision(chip: ChipSpec, name: str, precision: str) -> None:
 
 def write_plan(arguments: argparse.Namespace) -> None:
     """Write the request files of all asked cells; see the head of this file."""
-    spec = find_spec(arguments.model, arguments.spec, arguments.onnx)
+    named = find_spec(arguments.model, arguments.spec, arguments.onnx)
+    spec = resize(named, arguments.size)
     # Check everything before the first file is written: a refused request leaves no trace.
     cells = [cell.split("/") for cell in arguments.cells]
     chips = {chip: load_chip(chip) for _, chip, _ in cells}
@@ -117,8 +136,8 @@ def write_plan(arguments: argparse.Namespace) -> None:
             raise UserError(
                 f"{arguments.spec}: make reads the name as '{model}'", f"write it plainly: name: {spec.name}"
             )
-    source = find_source(spec, arguments.onnx, arguments.weights)
-    evaluation = image_set(arguments.eval, "EVAL")
+    source = find_source(named, arguments.onnx, arguments.weights)
+    evaluation = image_set(arguments.eval, "EVAL") | {"limit": positive_number(arguments.limit, "LIMIT")}
     calibration = None
     if any(variant in chips[chip].calibrated for _, chip, variant in cells):
         calibration = image_set(arguments.calib, "CALIB")
@@ -161,7 +180,7 @@ def main() -> None:
     """python -m common.plan MODEL/CHIP/VARIANT... --calib FOLDER --eval FOLDER (called by make)."""
     parser = argparse.ArgumentParser(description="write the request files of cells, only where they changed")
     parser.add_argument("cells", nargs="+", help="model/chip/variant")
-    for name in ("model", "spec", "onnx", "weights", "force", "calib", "eval"):
+    for name in ("model", "spec", "size", "onnx", "weights", "force", "calib", "eval", "limit"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--calib-count", type=int, default=100)
     write_plan(parser.parse_args())

@@ -1,45 +1,108 @@
-"""Running a network over all evaluation instances in chunks, and what it said about each of them.
+"""What a network found: people or objects in image pixels, as arrays that are stored, joined and measured.
 
-predictions.json: {"instances": [{"image_id", "annotation_id", "keypoints": [x, y, score, ...], "score"}]}
+          instance  scores  keypoints         boxes    classes
+found 0      0       0.91   [K, 3] x y score  x y w h     0       instance: which network input it was found in;
+found 1      2       0.88   ...               ...         0       a crop holds one person, an image none or many
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from common.decode import decode_people
 from common.errors import UserError
 from common.files import read_json, write_json
-from common.imageset import ImageSet, Instance
-from common.keypoints import KeypointSet, keypoint_set
-from common.samples import geometry, network_inputs
 
-CHUNK = 256
-COUNTED_SCORE = 0.2  # HRNet TEST.IN_VIS_THRE: weaker keypoints do not count in a person's score
-
-Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
+AGAIN = "remove it and run the same make again"
 
 
-def heatmaps_of(outputs: dict[str, np.ndarray], keypoints: KeypointSet, where: str) -> np.ndarray:
-    """Pick the heatmaps [N, K, h, w] among a network's outputs and check them.
+@dataclass(frozen=True)
+class Predictions:
+    """P found people or objects.
 
-    Of several outputs with K channels (stacked hourglass) the last one counts: it is the final stage.
-    Raises UserError when none fits or a value is not finite.
+    instance: int64 [P], index of the network input, never falling. scores: float64 [P]. keypoints: float32 [P, K, 3],
+    x and y in image pixels and the raw keypoint score; K is 0 for a plain detector. boxes: float32 [P, 4], x, y, w, h
+    in image pixels (of a top-down network: the box that it was asked about). classes: int64 [P], 0 for people.
     """
-    fitting = [name for name, value in outputs.items() if value.ndim == 4 and value.shape[1] == keypoints.count]
-    if not fitting:
-        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
-        raise UserError(
-            f"{where}: no output is a heatmap of {keypoints.count} channels ({keypoints.name}): {shapes}",
-            "check decode.keypoints in the model's YAML",
+
+    instance: np.ndarray
+    scores: np.ndarray
+    keypoints: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls, joints: int) -> Predictions:
+        """Nobody found; joints: K."""
+        return cls(
+            np.zeros(0, np.int64),
+            np.zeros(0, np.float64),
+            np.zeros((0, joints, 3), np.float32),
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.int64),
         )
-    check_finite(outputs[fitting[-1]], f"{where}, output {fitting[-1]}")
-    return outputs[fitting[-1]]
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], where: str) -> Predictions:
+        """The inverse of arrays(). Raises UserError that names `where` when an array is missing or does not fit."""
+        try:
+            found = cls(
+                np.asarray(arrays["instance"], np.int64),
+                np.asarray(arrays["scores"], np.float64),
+                np.asarray(arrays["keypoints"], np.float32),
+                np.asarray(arrays["boxes"], np.float32),
+                np.asarray(arrays["classes"], np.int64),
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{where} holds no predictions: {error}", AGAIN) from None
+        count = len(found.scores)
+        if (
+            any(array.shape != (count,) for array in (found.instance, found.scores, found.classes))
+            or found.keypoints.ndim != 3
+            or found.keypoints.shape[::2] != (count, 3)
+            or found.boxes.shape != (count, 4)
+            or (np.diff(found.instance) < 0).any()
+        ):
+            raise UserError(f"{where}: the arrays of the predictions do not fit each other", AGAIN)
+        return found
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The five arrays by name, for np.savez."""
+        return {
+            "instance": self.instance,
+            "scores": self.scores,
+            "keypoints": self.keypoints,
+            "boxes": self.boxes,
+            "classes": self.classes,
+        }
+
+    def select(self, which: np.ndarray | slice) -> Predictions:
+        """Some of them: a mask, indices in rising order, or a slice."""
+        return Predictions(*(array[which] for array in self.arrays().values()))
+
+    def of(self, instance: int) -> Predictions:
+        """Those of one network input."""
+        first, last = np.searchsorted(self.instance, [instance, instance + 1])
+        return self.select(slice(int(first), int(last)))
+
+    def shifted(self, offset: int) -> Predictions:
+        """The same, of inputs that are numbered from `offset` on: for chunks of a longer list."""
+        return Predictions(self.instance + offset, self.scores, self.keypoints, self.boxes, self.classes)
+
+
+def concatenate(parts: Sequence[Predictions], joints: int) -> Predictions:
+    """One list of several, their instances as they stand; joints: K, for the case that there is no part."""
+    if not parts:
+        return Predictions.empty(joints)
+    columns = zip(*(part.arrays().values() for part in parts), strict=True)
+    return Predictions(*(np.concatenate(column) for column in columns))
 
 
 def check_finite(values: np.ndarray, where: str) -> None:
@@ -50,65 +113,42 @@ def check_finite(values: np.ndarray, where: str) -> None:
         raise UserError(f"{where} is not finite ({values[tuple(first)]}) at {place}", "an overflow: check the scales")
 
 
-def instance_scores(people: np.ndarray, box_scores: np.ndarray) -> np.ndarray:
-    """A person's score: box score times the mean of the keypoint scores above 0.2 (none: 0).
+def write_predictions(path: Path, instances: Sequence[Any], predictions: Predictions) -> None:
+    """Write predictions.json: {"shown": inputs, "found": [{"instance", "image_id", "annotation_id", "score", ...}]}.
 
-    people: [N, K, 3]; box_scores: [N]. Source: HRNet lib/dataset/coco.py evaluate (rescoring).
+    Every number is written with all its digits, so that read_predictions() gives the same arrays.
     """
-    scores = people[..., 2].astype(np.float64)
-    counted = scores > COUNTED_SCORE
-    mean = (scores * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
-    return mean * np.asarray(box_scores, np.float64)
-
-
-def predict(
-    image_set: ImageSet,
-    instances: Sequence[Instance],
-    spec: Any,
-    known: dict[str, np.ndarray],
-    runner: Runner,
-    where: str,
-) -> np.ndarray:
-    """Keypoints of all instances: float32 [N, K, 3], x and y in image pixels and the raw peak value.
-
-    known: outputs of the first instances, which were run already. runner: takes float32 [n, C, H, W], returns
-    the outputs by name; it is called on the others, 256 at a time, so that memory stays small.
-    """
-    keypoints = keypoint_set(spec.decode.keypoints)
-    centers, scales = geometry(instances, spec)
-    done = len(heatmaps_of(known, keypoints, where))
-    if done > len(instances):
-        raise UserError(f"{where}: {done} outputs for {len(instances)} instances", "run the same make again")
-    parts = [decode_people(heatmaps_of(known, keypoints, where), centers[:done], scales[:done], spec.decode.refine)]
-    for start in tqdm(range(done, len(instances), CHUNK), desc=where, disable=None):
-        chunk = slice(start, min(start + CHUNK, len(instances)))
-        heatmaps = heatmaps_of(runner(network_inputs(image_set, instances[chunk], spec)), keypoints, where)
-        if len(heatmaps) != chunk.stop - chunk.start:
-            raise UserError(f"{where}: {len(heatmaps)} outputs for {chunk.stop - chunk.start} inputs")
-        parts.append(decode_people(heatmaps, centers[chunk], scales[chunk], spec.decode.refine))
-    return np.concatenate(parts)
-
-
-def write_predictions(path: Path, instances: Sequence[Instance], people: np.ndarray) -> None:
-    """Write predictions.json; people: [N, K, 3] in the order of instances."""
-    scores = instance_scores(people, np.array([instance.score for instance in instances]))
-    entries = [
+    found = [
         {
-            "image_id": instance.image_id,
-            "annotation_id": instance.annotation_id,
-            "keypoints": [round(float(value), 4) for value in person.reshape(-1)],
+            "instance": int(index),
+            "image_id": instances[index].image_id,
+            "annotation_id": instances[index].annotation_id,
+            "class": int(label),
             "score": float(score),
+            "box": [float(value) for value in box],
+            "keypoints": [float(value) for value in keypoints.reshape(-1)],
         }
-        for instance, person, score in zip(instances, people, scores, strict=True)
+        for index, score, keypoints, box, label in zip(*predictions.arrays().values(), strict=True)
     ]
-    write_json(path, {"instances": entries})
+    shown = [[instance.image_id, instance.annotation_id] for instance in instances]
+    write_json(path, {"version": 2, "joints": predictions.keypoints.shape[1], "shown": shown, "found": found})
 
 
-def read_predictions(path: Path, instances: Sequence[Instance], keypoints: KeypointSet) -> np.ndarray:
-    """Read predictions.json as float32 [N, K, 3]. Raises UserError when it is of other instances."""
-    entries = read_json(path)["instances"]
-    asked = [(instance.image_id, instance.annotation_id) for instance in instances]
-    if [(entry["image_id"], entry["annotation_id"]) for entry in entries] != asked:
+def read_predictions(path: Path, instances: Sequence[Any]) -> Predictions:
+    """Read predictions.json. Raises UserError when it is damaged or of other network inputs."""
+    content = read_json(path)
+    asked = [[instance.image_id, instance.annotation_id] for instance in instances]
+    if not isinstance(content, dict) or content.get("shown") != asked:
         raise UserError(f"{path} is of another evaluation set", f"remove {path.parent} and run the same make again")
-    people = np.array([entry["keypoints"] for entry in entries], np.float32)
-    return people.reshape(len(entries), keypoints.count, 3)
+    found, joints = content["found"], content["joints"]
+    try:
+        arrays = {
+            "instance": np.array([entry["instance"] for entry in found], np.int64),
+            "scores": np.array([entry["score"] for entry in found], np.float64),
+            "keypoints": np.array([entry["keypoints"] for entry in found], np.float32).reshape(len(found), joints, 3),
+            "boxes": np.array([entry["box"] for entry in found], np.float32).reshape(len(found), 4),
+            "classes": np.array([entry["class"] for entry in found], np.int64),
+        }
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}", AGAIN) from None
+    return Predictions.from_arrays(arrays, str(path))

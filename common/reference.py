@@ -1,4 +1,4 @@
-"""The float reference: onnxruntime's outputs on the proof inputs, and its keypoints on all evaluation instances.
+"""The float reference: onnxruntime's outputs on the proof inputs, and what it finds in all evaluation instances.
 
 python -m common.reference out/<model>/float     writes outputs.npz and predictions.json
 """
@@ -11,29 +11,29 @@ import numpy as np
 
 from common.errors import UserError, run
 from common.files import replacing
-from common.imageset import ImageSet
+from common.inference import predict
 from common.job import FloatReference
 from common.onnx_graph import Runner
-from common.predictions import predict, write_predictions
-from common.samples import evaluation_instances, load_arrays
+from common.predictions import write_predictions
+from common.samples import evaluation_set, load_arrays
+from common.tasks import task_of
 
 
 def make_reference(reference: FloatReference) -> None:
     """Run the float network: outputs.npz for the samples, predictions.json for every evaluation instance."""
-    image_set = ImageSet.open(reference.evaluation_folder)
-    instances = evaluation_instances(image_set, reference.spec)
+    task = task_of(reference.spec)
+    image_set = evaluation_set(reference)
+    instances = task.instances(image_set)
     samples = load_arrays(reference.folder / "samples.npz")
     if len(samples) != 1:
-        raise UserError(f"{reference.folder / 'samples.npz'} has {len(samples)} inputs, a top-down network has one")
+        raise UserError(f"{reference.folder / 'samples.npz'} has {len(samples)} inputs, the network has one")
     name = next(iter(samples))
     network = Runner(reference.folder / "model.onnx")
     outputs = network.run(samples)
-    people = predict(
-        image_set, instances, reference.spec, outputs, lambda inputs: network.run({name: inputs}), "float reference"
-    )
+    found = predict(task, image_set, instances, outputs, lambda inputs: network.run({name: inputs}), "float reference")
     with replacing(reference.folder / "outputs.npz") as temporary:
         np.savez(temporary, **outputs)
-    write_predictions(reference.folder / "predictions.json", instances, people)  # last: make goes by this file
+    write_predictions(reference.folder / "predictions.json", instances, found)  # last: make goes by this file
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from common.decode_spec import DECODED_BY, DecodeSpec, PositiveInt, Strict
 from common.errors import USAGE_EXIT, UserError
-from common.keypoints import KEYPOINT_SETS
 
 MODELS_FOLDER = Path("models")
 VENDORS_FOLDER = Path("vendors")
@@ -34,20 +34,17 @@ def _check_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(_check_name)]
 
 
-class Strict(BaseModel):
-    """An unknown key is an error: a misspelt `mean` must not become no mean."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class InputSpec(Strict):
     """What the graph eats: x = (pixel / scale - mean) / std, per channel in `color` order, NCHW float32.
 
     shape: [1, channels, height, width]; scale: what a pixel of 0..255 is divided by (255, or 1 where mean and std
-    are in 0..255 units already).
+    are in 0..255 units already). border: the pixel value 0..255 around an image that does not fill the input.
+    sizes: the [height, width] that the network can also be built for (SIZE=heightxwidth).
     """
 
-    shape: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=4, max_length=4)]
+    shape: Annotated[list[PositiveInt], Field(min_length=4, max_length=4)]
+    sizes: list[Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]] = []
+    border: Annotated[int, Field(ge=0, le=255)] = 0
     color: Literal["rgb", "bgr", "gray"]
     scale: Annotated[float, Field(gt=0)]
     mean: list[float]
@@ -77,30 +74,15 @@ class InputSpec(Strict):
         return self.shape[3]
 
 
-class DecodeSpec(Strict):
-    """How outputs become people, and boxes crops. refine: quarter-pixel shift, DARK, or none.
+class WeightsSpec(Strict):
+    """Where the published weights come from. sha256: the whole hash, or its published prefix (8 digits or more).
 
-    padding: crop size over box size. ground_truth_boxes: "annotated", or "hrnet" for one pixel smaller, as HRNet's
-    own data code takes them; either is clipped to the image.
+    export: the tool that makes `file` from its own published `checkpoint`, in an environment of its own.
     """
 
-    kind: Literal["heatmap"]
-    keypoints: str
-    refine: Literal["quarter", "dark", "none"] = "quarter"
-    padding: Annotated[float, Field(gt=0)] = 1.25
-    ground_truth_boxes: Literal["annotated", "hrnet"] = "annotated"
-
-    @model_validator(mode="after")
-    def _known(self) -> DecodeSpec:
-        if self.keypoints not in KEYPOINT_SETS:
-            raise ValueError(f"keypoints '{self.keypoints}' is not one of {', '.join(KEYPOINT_SETS)}")
-        return self
-
-
-class WeightsSpec(Strict):
-    """Where the published weights come from. sha256: the whole hash, or its published prefix (8 digits or more)."""
-
     file: str
+    export: Literal["ultralytics"] | None = None
+    checkpoint: str | None = None
     url: str | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None
     licence: str
@@ -110,14 +92,22 @@ class WeightsSpec(Strict):
 class PublishedSpec(Strict):
     """The accuracy that the weights' authors state, with their protocol in words (it is rarely ours)."""
 
-    AP: float
+    AP: float | None = None
+    PCKh: float | None = None
     protocol: str
+
+    @model_validator(mode="after")
+    def _some_number(self) -> PublishedSpec:
+        if self.AP is None and self.PCKh is None:
+            raise ValueError("AP or PCKh is needed")
+        return self
 
 
 class GateSpec(Strict):
-    """When a cell turns red. oks: least agreement with the float network; ap_drop: most AP that may be lost."""
+    """When a cell turns red. oks: least agreement with the float network (a detector may write iou, which it is
+    there); ap_drop: most AP, or PCKh, that may be lost."""
 
-    oks: Annotated[float, Field(ge=0, le=1)]
+    oks: Annotated[float, Field(ge=0, le=1, validation_alias=AliasChoices("oks", "iou"))]
     ap_drop: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -137,13 +127,24 @@ class ModelSpec(Strict):
     aliases: list[Name] = []
     title: str | None = None
     demo: bool = False
-    task: Literal["topdown_pose"]
+    task: Literal["topdown_pose", "bottomup_pose", "detection"]
     architecture: dict[str, Any] | None = None
     input: InputSpec
     decode: DecodeSpec
     weights: WeightsSpec | None = None
     published: PublishedSpec | None = None
     gate: dict[str, GateSpec] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSpec:
+        if self.decode.kind != DECODED_BY[self.task]:
+            raise ValueError(f"task {self.task} is decoded by {DECODED_BY[self.task]}, not by {self.decode.kind}")
+        return self
+
+    @property
+    def keypoints(self) -> str | None:
+        """The keypoint set's name; None for a plain detector."""
+        return self.decode.keypoints
 
     def gate_for(self, precision: str) -> GateSpec:
         """The model's own gate for this precision, else the default one (int8's for a precision without a default)."""
@@ -265,9 +266,16 @@ def _validate(kind: type[BaseModel], content: dict[str, Any], where: str) -> Any
         return kind.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'the whole'}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
+            f"{_place(problem)}: {problem['msg'].removeprefix('Value error, ')}" for problem in error.errors()
         )
         raise UserError(
             f"{where}: {problems}", "the keys are explained in CONTRIBUTING.md, under 'Add a model'"
         ) from None
+
+
+def _place(problem: Any) -> str:
+    """Where in the file a problem is, as people write it: pydantic counts the kind of `decode` as a step of the way."""
+    steps = [str(step) for step in problem["loc"] if step not in DECODED_BY.values()]
+    if problem["type"].startswith("union_tag"):
+        steps.append("kind")
+    return ".".join(steps) or "the whole"

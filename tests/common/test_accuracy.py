@@ -3,11 +3,13 @@ import copy
 import numpy as np
 import pytest
 
-from common.accuracy import interval, measure, resample, suppress_duplicates
+from common.accuracy import interval, measure_keypoints, resample
 from common.annotations import Annotations
-from common.imageset import Instance
+from common.imageset import ImageSet, Instance
 from common.keypoints import COCO17
-from tests.common.image_sets import person
+from common.predictions import Predictions
+from common.tasks.topdown import TopDown
+from tests.common.image_sets import person, pose_spec
 
 
 def people_and_truth(images=12, seed=0, noise=6.0, wild=0.2):
@@ -26,51 +28,60 @@ def people_and_truth(images=12, seed=0, noise=6.0, wild=0.2):
             predictions.append(points)
     annotations = Annotations(None, [{"id": image} for image in range(1, images + 1)], truth, 1, None)
     predictions = np.array(predictions, np.float32)
-    scales = np.array([[i.box[2], i.box[3]] for i in instances]) * 1.25 / 200
-    return annotations, instances, predictions, predictions[..., 2].mean(axis=1), scales
+    return annotations, instances, predictions, predictions[..., 2].mean(axis=1)
+
+
+def measure(annotations, instances, people, scores):
+    """The top-down task's own measure(): OKS-NMS, COCO's results list, pycocotools."""
+    image_set = ImageSet("set", "set", annotations.images, annotations, None, {})
+    count = len(instances)
+    boxes = np.array([instance.box for instance in instances], np.float32)
+    found = Predictions(np.arange(count), scores.astype(float), people, boxes, np.zeros(count, np.int64))
+    return TopDown(pose_spec()).measure(image_set, instances, found)
 
 
 def test_perfect_predictions_have_ap_1():
-    annotations, instances, people, scores, scales = people_and_truth(noise=0)
-    accuracy = measure(annotations, instances, people, scores, scales, COCO17)
+    annotations, instances, people, scores = people_and_truth(noise=0)
+    accuracy = measure(annotations, instances, people, scores)
     assert accuracy.numbers["AP"] == pytest.approx(1) and accuracy.numbers["AR"] == pytest.approx(1)
-    rows = resample([accuracy.curve], 20)
+    assert accuracy.metric == "AP"
+    rows = resample([accuracy.statistic], 20)
     np.testing.assert_allclose(rows, 1)
     assert interval(rows[:, 0]) == pytest.approx([1, 1])
 
 
 def test_half_of_the_people_found_without_a_false_one():
     """Recall 1/2 at precision 1: 51 of COCO's 101 recall points (0 to 0.50) have precision 1."""
-    annotations, instances, people, scores, scales = people_and_truth(noise=0)
+    annotations, instances, people, scores = people_and_truth(noise=0)
     if len(instances) % 2:
         annotations.annotations.pop()
-        instances, people, scores, scales = instances[:-1], people[:-1], scores[:-1], scales[:-1]
+        instances, people, scores = instances[:-1], people[:-1], scores[:-1]
     half = slice(0, len(instances), 2)
-    accuracy = measure(annotations, instances[half], people[half], scores[half], scales[half], COCO17)
+    accuracy = measure(annotations, instances[half], people[half], scores[half])
     assert accuracy.numbers["AP"] == pytest.approx(51 / 101)
 
 
 def test_no_people_of_a_size_is_null():
-    annotations, instances, people, scores, scales = people_and_truth(noise=0)
+    annotations, instances, people, scores = people_and_truth(noise=0)
     for entry in annotations.annotations:
         entry["area"] = 50_000.0  # all large
-    numbers = measure(annotations, instances, people, scores, scales, COCO17).numbers
+    numbers = measure(annotations, instances, people, scores).numbers
     assert numbers["AP_M"] is None and numbers["AP_L"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_own_curve_equals_pycocotools(seed):
-    accuracy = measure(*people_and_truth(seed=seed), COCO17)
+    accuracy = measure(*people_and_truth(seed=seed))
     assert 0.1 < accuracy.numbers["AP"] < 0.95
     weights = np.ones(12, int)
-    assert accuracy.curve.average_precision(weights) == pytest.approx(accuracy.numbers["AP"], abs=1e-12)
+    assert accuracy.statistic.value(weights) == pytest.approx(accuracy.numbers["AP"], abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_weights_equal_copied_images(seed):
     """Drawing an image n times is the set with n copies of that image, measured by pycocotools itself."""
-    annotations, instances, people, scores, scales = people_and_truth(images=5, seed=seed)
-    curve = measure(annotations, instances, people, scores, scales, COCO17).curve
+    annotations, instances, people, scores = people_and_truth(images=5, seed=seed)
+    curve = measure(annotations, instances, people, scores).statistic
     weights = np.array([2, 0, 3, 1, 1])
     images, truth, rows, copies = [], [], [], []
     for image, times in enumerate(weights, start=1):
@@ -87,32 +98,40 @@ def test_weights_equal_copied_images(seed):
                     rows.append(row)
                     copies.append(Instance(new_id, i.file, i.box, i.score))
     copied = Annotations(None, images, truth, 1, None)
-    expected = measure(copied, copies, people[rows], scores[rows], scales[rows], COCO17).numbers["AP"]
-    assert curve.average_precision(weights) == pytest.approx(expected, abs=1e-9)
+    expected = measure(copied, copies, people[rows], scores[rows]).numbers["AP"]
+    assert curve.value(weights) == pytest.approx(expected, abs=1e-9)
 
 
 def test_resamples_are_paired_and_repeatable():
-    first, second = measure(*people_and_truth(seed=1), COCO17), measure(*people_and_truth(seed=1, noise=9), COCO17)
-    rows = resample([first.curve, second.curve], 100)
-    np.testing.assert_array_equal(rows, resample([first.curve, second.curve], 100))
-    np.testing.assert_array_equal(resample([first.curve, first.curve], 50)[:, 0], rows[:50, 0])
-    same = resample([first.curve, first.curve], 50)
+    first, second = measure(*people_and_truth(seed=1)), measure(*people_and_truth(seed=1, noise=9))
+    rows = resample([first.statistic, second.statistic], 100)
+    np.testing.assert_array_equal(rows, resample([first.statistic, second.statistic], 100))
+    np.testing.assert_array_equal(resample([first.statistic, first.statistic], 50)[:, 0], rows[:50, 0])
+    same = resample([first.statistic, first.statistic], 50)
     assert interval(same[:, 0] - same[:, 1]) == [0, 0]
     low, high = interval(rows[:, 0])
     assert low < first.numbers["AP"] < high and high - low > 0.02
 
 
-def test_duplicates_of_a_person_go_but_only_within_an_image():
-    points = np.tile(np.random.default_rng(0).random((1, 17, 3)) * 50, (3, 1, 1))
-    instances = [Instance(1, "1.png", (0, 0, 50, 50), 0.8), Instance(1, "1.png", (1, 0, 50, 50), 0.9),
-                 Instance(2, "2.png", (0, 0, 50, 50), 0.7)]  # fmt: skip
-    kept = suppress_duplicates(instances, points, np.array([0.8, 0.9, 0.7]), np.full((3, 2), 0.3), COCO17.sigmas)
-    assert kept == [1, 2]
-
-
 def test_images_without_people_do_not_matter_for_ap():
-    annotations, instances, people, scores, scales = people_and_truth()
-    before = measure(annotations, instances, people, scores, scales, COCO17).numbers["AP"]
+    annotations, instances, people, scores = people_and_truth()
+    before = measure(annotations, instances, people, scores).numbers["AP"]
     annotations.images.append({"id": 99})
-    accuracy = measure(annotations, instances, people, scores, scales, COCO17)
-    assert accuracy.numbers["AP"] == before and accuracy.curve.truths[-1] == 0
+    accuracy = measure(annotations, instances, people, scores)
+    assert accuracy.numbers["AP"] == before and accuracy.statistic.truths[-1] == 0
+
+
+def test_nothing_found_is_ap_0_and_resamples():
+    """pycocotools reads the first result to learn the kind; without any it must not fail."""
+    annotations, *_ = people_and_truth()
+    accuracy = measure_keypoints(annotations.as_coco(), [], COCO17)
+    assert accuracy.numbers["AP"] == 0 and accuracy.numbers["AR"] == 0
+    np.testing.assert_array_equal(resample([accuracy.statistic], 5), np.zeros((5, 1)))
+
+
+def test_a_set_without_anybody_is_null():
+    empty = Annotations(None, [{"id": 1}, {"id": 2}], [], 1, None)
+    accuracy = measure_keypoints(empty.as_coco(), [], COCO17)
+    assert accuracy.numbers["AP"] is None
+    assert accuracy.statistic.value(np.ones(2, int)) is None
+    assert interval(resample([accuracy.statistic], 5)[:, 0]) is None

@@ -8,7 +8,8 @@ import torch
 
 from common import export as module
 from common.errors import UserError
-from common.export import compare_with_torch, export, initialize_random, to_onnx
+from common.export import export
+from common.export_torch import compare_with_torch, initialize_random, to_onnx
 from common.files import read_json, write_json
 from common.onnx_graph import load_onnx, run_onnx
 from models.arch import build_architecture

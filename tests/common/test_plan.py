@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.files import read_json
-from common.plan import folder_fingerprint, write_plan
+from common.files import folder_fingerprint, read_json
+from common.plan import write_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = """name: mine
@@ -32,8 +32,10 @@ def project(tmp_path, monkeypatch):
 
 
 def asked(*cells, **changes):
-    values = {"model": "", "spec": "", "onnx": "", "weights": "", "force": "", "calib": "photos", "eval": "photos"}
-    return argparse.Namespace(cells=list(cells), calib_count=100, **(values | changes))
+    values = dict.fromkeys(("model", "spec", "size", "onnx", "weights", "force", "limit"), "")
+    return argparse.Namespace(
+        cells=list(cells), calib_count=100, **(values | {"calib": "photos", "eval": "photos"} | changes)
+    )
 
 
 def own_network(*cells, **changes):
@@ -144,3 +146,29 @@ def test_a_name_that_make_cannot_read_is_refused(project):
     with pytest.raises(UserError, match="make reads the name as 'unnamed'") as error:
         write_plan(own_network("unnamed/ncnn/fp32"))
     assert error.value.hint == "write it plainly: name: mine"
+
+
+def test_another_size_is_a_network_of_its_own(project):
+    higher = {"model": "higherhrnet_w32_512", "weights": "random", "size": "512x768"}
+    write_plan(asked("higherhrnet_w32_512-512x768/ncnn/fp32", **higher))
+    spec = read_json("out/higherhrnet_w32_512-512x768/float/source.json")["spec"]
+    assert spec["input"]["shape"] == [1, 3, 512, 768] and spec["name"] == "higherhrnet_w32_512-512x768"
+    for wrong in ("768", "500x500", "axb"):
+        with pytest.raises(UserError, match=f"no SIZE={wrong}") as error:
+            write_plan(asked(f"higherhrnet_w32_512-{wrong}/ncnn/fp32", **(higher | {"size": wrong})))
+        assert "512x1024" in error.value.hint and error.value.exit_code == 2
+
+
+def test_a_limit_is_part_of_the_evaluation_set(project):
+    write_plan(own_network("mine/ncnn/fp32", limit="7"))
+    assert read_json("out/mine/float/evaluation_set.json")["limit"] == 7
+    write_plan(own_network("mine/ncnn/fp32"))
+    assert read_json("out/mine/float/evaluation_set.json")["limit"] is None
+    with pytest.raises(UserError, match="LIMIT=0"):
+        write_plan(own_network("mine/ncnn/fp32", limit="0"))
+
+
+def test_weights_that_are_a_whole_graph_are_taken_as_one(project):
+    write_plan(asked("yolov8n/ncnn/fp32", model="yolov8n", weights="mine.onnx"))
+    source = read_json("out/yolov8n/float/source.json")["source"]
+    assert (source["kind"], source["origin"], source["path"]) == ("onnx", "path", "mine.onnx")
