@@ -35,6 +35,8 @@ def fetch_weights(spec: ModelSpec) -> Path:
     if weights is None:
         raise UserError(f"{spec.name} declares no weights", "give your own: WEIGHTS=file.pth, or try WEIGHTS=random")
     target = MODELS_FOLDER / spec.name / "weights" / weights.file
+    if weights.export:
+        return _fetch_and_export(spec, weights, target)
     if target.is_file():
         check_hash(target, target, weights)
         print(f"{target} is there already{', and its hash agrees' if weights.sha256 else ''}")
@@ -47,6 +49,35 @@ def fetch_weights(spec: ModelSpec) -> Path:
     check_hash(partial, target, weights)
     os.replace(partial, target)
     print(f"{target}: complete{', and its hash agrees' if weights.sha256 else ''}")
+    return target
+
+
+def _fetch_and_export(spec: ModelSpec, weights: WeightsSpec, target: Path) -> Path:
+    """For weights that are published as a checkpoint of a tool with a licence of its own: that tool makes the file.
+
+    The declared hash is the checkpoint's: no two exports are alike to the byte.
+    """
+    from common.ultralytics_export import (  # it is heavy
+        checkpoint_name,
+        checkpoint_url,
+        export_checkpoint,
+        licence_notice,
+    )
+
+    print(licence_notice(spec), flush=True)
+    if target.is_file():
+        print(f"{target} is there already")
+        return target
+    checkpoint = target.with_name(checkpoint_name(weights))
+    if not checkpoint.is_file():
+        url = checkpoint_url(weights)
+        partial = checkpoint.with_name(checkpoint.name + ".partial")
+        by_hand = f"fetch {url} elsewhere and put it at {checkpoint}, or give an export of it: WEIGHTS=file.onnx"
+        download(url, partial, by_hand)
+        check_hash(partial, checkpoint, weights)
+        os.replace(partial, checkpoint)
+    export_checkpoint(spec, checkpoint, target)
+    print(f"{target}: complete")
     return target
 
 
