@@ -1,4 +1,5 @@
-"""Calibration tensors for a cell: person crops, made exactly as at run time, linted before they are believed.
+"""Calibration tensors for a cell: person crops, or whole photographs for a network that sees those; made exactly as
+at run time, linted before they are believed.
 
 python -m common.calibrate out/<model>/<chip>/<variant>     writes calib/NNNN.npy, manifest.json, contact_sheet.jpg
 """
@@ -22,7 +23,10 @@ from common.job import Cell
 from common.keypoints import keypoint_set
 from common.lint import Finding, Subject, lint
 from common.preprocess import denormalize
-from common.samples import DETECTION_SCORE, describe, geometry, network_inputs
+from common.samples import network_inputs
+from common.spec import ModelSpec
+from common.tasks import Task, task_of, whole_images
+from common.tasks.topdown import DETECTION_SCORE
 
 OVERLAP_LIMIT = 0.7  # two boxes with a larger intersection over union are one person twice
 SHEET_COLUMNS, SHEET_TILE_HEIGHT, SHEET_ROWS = 10, 128, 20
@@ -38,7 +42,7 @@ def box_overlap(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def choose(instances: Sequence[Instance], count: int) -> list[Instance]:
-    """Choose calibration people: every image gives its best, then every image its second best, and so on.
+    """Choose calibration samples: every image gives its best person, then every image its second best, and so on.
 
     Best is the highest score, among equals (ground truth) the largest box. Boxes that cover a chosen one of the same
     image by more than 0.7 are passed over. Deterministic; the result is in the set's order.
@@ -58,11 +62,15 @@ def choose(instances: Sequence[Instance], count: int) -> list[Instance]:
     return [instances[index] for index in sorted(ordered[:count])]
 
 
-def candidates(image_set: ImageSet, spec: Any) -> tuple[list[Instance], str]:
-    """All people that could be calibrated on, and where their boxes come from ("gt", "detections").
+def candidates(image_set: ImageSet, spec: ModelSpec) -> tuple[list[Instance], str]:
+    """All that could be calibrated on, and where their boxes come from ("gt", "detections", "whole_images").
 
-    Without any box: the whole images, "whole_images", which the lint refuses.
+    A network that sees whole images takes every one of the set. A top-down network takes the people; without any
+    box there are only the whole images, which the lint refuses.
     """
+    if spec.task != "topdown_pose":
+        return whole_images(image_set), "whole_images"
+    check_calibration_keypoints(image_set, spec)
     found = image_set.instances("auto", DETECTION_SCORE, spec.decode.ground_truth_boxes)
     if found:
         return found, str(image_set.box_source)
@@ -72,24 +80,28 @@ def candidates(image_set: ImageSet, spec: Any) -> tuple[list[Instance], str]:
             f"{image_set.folder}: no detection reaches a score of {DETECTION_SCORE} (the best has {best:.3g})",
             "use a detector with scores of 0..1, or images with people",
         )
-    whole = [
-        Instance(image["id"], image["file"], (0.0, 0.0, float(image["width"]), float(image["height"])), 1.0)
-        for image in image_set.images
-    ]
-    return whole, "whole_images"
+    return whole_images(image_set), "whole_images"
 
 
-def write_tensors(folder: Path, image_set: ImageSet, chosen: Sequence[Instance], spec: Any) -> list[dict[str, Any]]:
-    """Write NNNN.npy (float32 [1, C, H, W]) for each person; returns the manifest's entries."""
-    centers, scales = geometry(chosen, spec)
+def check_calibration_keypoints(image_set: ImageSet, spec: ModelSpec) -> None:
+    """UserError when people are annotated in keypoints that nobody knows, or in an order of their own.
+
+    Another known set than the network's is welcome: only the boxes matter here.
+    """
+    if image_set.annotations and image_set.annotations.keypoint_set() in (None, spec.keypoints):
+        image_set.check_keypoints(keypoint_set(spec.keypoints))
+
+
+def write_tensors(folder: Path, image_set: ImageSet, chosen: Sequence[Instance], task: Task) -> list[dict[str, Any]]:
+    """Write NNNN.npy (float32 [1, C, H, W]) for each network input; returns the manifest's entries."""
     hashes: dict[str, str] = {}
     samples = []
     for index, instance in enumerate(tqdm(chosen, desc="calibrate", disable=None)):
         name = f"{index:04d}.npy"
-        np.save(folder / name, network_inputs(image_set, [instance], spec))
+        np.save(folder / name, network_inputs(image_set, [instance], task))
         if instance.file not in hashes:
             hashes[instance.file] = sha256_file(image_set.path(instance.file))
-        entry = describe(instance, centers[index], scales[index])
+        entry = task.describe(instance)
         samples.append(
             {"file": name, "image": entry.pop("file"), "image_sha256": hashes[instance.file]}
             | entry
@@ -114,8 +126,8 @@ def statistics(folder: Path, samples: Sequence[dict[str, Any]]) -> dict[str, lis
     }
 
 
-def contact_sheet(folder: Path, samples: Sequence[dict[str, Any]], spec: Any) -> np.ndarray:
-    """The crops as the network sees them, de-normalised from the written files: uint8 [H, W, 3] BGR, 10 a row."""
+def contact_sheet(folder: Path, samples: Sequence[dict[str, Any]], spec: ModelSpec) -> np.ndarray:
+    """The inputs as the network sees them, de-normalised from the written files: uint8 [H, W, 3] BGR, 10 a row."""
     height = SHEET_TILE_HEIGHT
     width = max(1, round(height * spec.input.width / spec.input.height))
     tiles = []
@@ -141,18 +153,23 @@ def judge(findings: Sequence[Finding], where: str, force: bool) -> None:
 
 
 def calibrate(
-    folder: Path, image_set: ImageSet, evaluation: ImageSet | None, spec: Any, count: int, force: bool, where: str
+    folder: Path,
+    image_set: ImageSet,
+    evaluation: ImageSet | None,
+    spec: ModelSpec,
+    count: int,
+    force: bool,
+    where: str,
 ) -> dict[str, Any]:
     """Make a calibration folder from an image set, whole or not at all; returns its manifest.
 
     folder: calib/ of the cell. evaluation: for the overlap check. count: at most so many samples.
     Raises UserError when the lint refuses the set and force is not given.
     """
-    image_set.check_keypoints(keypoint_set(spec.decode.keypoints))
     found, boxes = candidates(image_set, spec)
     chosen = choose(found, count)
     with replacing_folder(folder) as temporary:
-        samples = write_tensors(temporary, image_set, chosen, spec)
+        samples = write_tensors(temporary, image_set, chosen, task_of(spec))
         findings = lint(Subject(temporary, samples, boxes, spec, image_set, evaluation))
         judge(findings, where, force)
         if not cv2.imwrite(str(temporary / "contact_sheet.jpg"), contact_sheet(temporary, samples, spec)):

@@ -6,7 +6,8 @@ Standard library only: `make` prints the summary at the end of every build, also
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -144,12 +145,16 @@ class CellResults:
     def facts(self) -> dict[str, Any]:
         """One row of the matrix; None where a number is not known.
 
-        AP and OKS are 0..1, sizes are in bytes, latency is in ms, times are in s. `drop` is float AP minus chip AP.
+        The metric ("AP" or "PCKh") and the agreement with float ("OKS" or "IoU", see `similarity`) are 0..1, sizes are
+        in bytes, latency is in ms, times are in s. `drop` is the metric of float minus that of the chip. AP and OKS
+        stand under their own names, too.
         """
         state, reason = self.state()
         measured = self.metrics or {}
         before, after, drop = (measured.get(key) or {} for key in ("float", "chip", "drop"))
+        metric = measured.get("metric")
         compiled, inferred, compared = self.compiled or {}, self.inferred or {}, self.compared or {}
+        similarity, agreement = compared.get("similarity"), compared.get("agreement")
         return {
             "cell": self.name,
             "model": self.request["model"],
@@ -159,18 +164,24 @@ class CellResults:
             "state": state,
             "reason": reason,
             "weights": self.weights,
-            "AP_float": before.get("AP"),
-            "AP_float_interval": before.get("interval"),
-            "AP_chip": after.get("AP"),
-            "AP_chip_interval": after.get("interval"),
-            "drop": drop.get("AP"),
+            "task": self.source.get("spec", {}).get("task"),
+            "metric": metric,
+            "metric_float": before.get(metric),
+            "metric_float_interval": before.get("interval"),
+            "metric_chip": after.get(metric),
+            "metric_chip_interval": after.get("interval"),
+            "drop": drop.get(metric),
             "drop_interval": drop.get("interval"),
+            "AP_float": before.get("AP"),
+            "AP_chip": after.get("AP"),
             "protocol": measured.get("protocol"),
             "rendered": self.rendered,
             "instances": measured.get("instances"),
             "images": measured.get("images"),
-            "oks": compared.get("oks"),
-            "oks_minimum": compared.get("oks_minimum"),
+            "similarity": similarity,
+            "agreement": agreement,
+            "agreement_minimum": compared.get("agreement_minimum"),
+            "oks": agreement if similarity == "OKS" else None,
             "samples": compared.get("samples"),
             "artifact": compiled.get("artifact"),
             "artifact_bytes": compiled.get("artifact_bytes"),
@@ -230,3 +241,44 @@ def size_in_words(count: float | None) -> str:
 def number_in_words(value: float | None, form: str = ".3f", unit: str = "") -> str:
     """A number in this format with its unit; "-" for None."""
     return "-" if value is None else f"{value:{form}}{unit}"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a table of cells names its numbers. Where all cells have one metric (one similarity) the headers name it;
+    in a table of several the headers are general, and each number has its name before it."""
+
+    metric: str | None
+    similarity: str | None
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Any]]) -> Naming:
+        """For these rows, each of CellResults.facts()."""
+        metrics = {row["metric"] for row in rows if row["metric"] and row["metric_float"] is not None}
+        similarities = {row["similarity"] for row in rows if row["similarity"]}
+        return cls(_only(metrics, "AP"), _only(similarities, "OKS"))
+
+    def header(self, side: str) -> str:
+        """'AP float', or 'float'; side: "float" or "chip"."""
+        return f"{self.metric} {side}" if self.metric else side
+
+    @property
+    def agreement_header(self) -> str:
+        return self.similarity or "agreement"
+
+    def metric_of(self, facts: dict[str, Any], side: str) -> str:
+        """The metric of one side, '0.854' or 'PCKh 0.854'; "-" where it is not known."""
+        return _named(facts["metric"], self.metric, number_in_words(facts[f"metric_{side}"]))
+
+    def agreement_of(self, facts: dict[str, Any]) -> str:
+        """'0.9990' or 'IoU 0.9990'; "-" where it is not known."""
+        return _named(facts["similarity"], self.similarity, number_in_words(facts["agreement"], ".4f"))
+
+
+def _only(names: set[str], default: str) -> str | None:
+    """The one name, the default for none, None for several."""
+    return (next(iter(names)) if names else default) if len(names) < 2 else None
+
+
+def _named(name: str | None, shared: str | None, words: str) -> str:
+    return words if shared or words == "-" else f"{name} {words}"

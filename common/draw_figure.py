@@ -69,15 +69,17 @@ def save_picture(path: Path, image: np.ndarray) -> None:
         temporary.write_bytes(data.tobytes())
 
 
-def heatmap_tiles(float_map: np.ndarray, chip_map: np.ndarray, largest_difference: float) -> np.ndarray:
+def heatmap_tiles(
+    float_map: np.ndarray, chip_map: np.ndarray, largest_difference: float, top: float | None = None
+) -> np.ndarray:
     """One joint: float, chip and their difference side by side, RGB uint8 [h, 3 * w + 2, 3].
 
-    float_map, chip_map: [h, w]; both share one scale, from 0 to the larger of their maxima. The difference, chip
-    minus float, runs from purple (-largest_difference) over white to orange.
+    float_map, chip_map: [h, w]; both share one scale, from 0 to `top`, else to the larger of their maxima. The
+    difference, chip minus float, runs from purple (-largest_difference) over white to orange.
     """
     from matplotlib import colormaps
 
-    top = max(float(float_map.max()), float(chip_map.max()), 1e-6)
+    top = max(top or max(float(float_map.max()), float(chip_map.max())), 1e-6)
     share = (chip_map - float_map) / (2 * max(largest_difference, 1e-12)) + 0.5
     tiles = [colormaps["viridis"](np.clip(heat / top, 0, 1)) for heat in (float_map, chip_map)]
     tiles.append(colormaps["PuOr_r"](np.clip(share, 0, 1)))
@@ -86,28 +88,31 @@ def heatmap_tiles(float_map: np.ndarray, chip_map: np.ndarray, largest_differenc
     return np.rint(row[..., :3] * 255).astype(np.uint8)
 
 
-def heatmap_figure(float_maps: np.ndarray, chip_maps: np.ndarray, names: Sequence[str], title: str, note: str,
-                   columns: int = 4) -> np.ndarray:  # fmt: skip
-    """Every joint's heatmap, float | chip | difference, with both peaks marked: uint8 [h, w, 3] BGR.
+def heatmap_figure(float_maps: Sequence[np.ndarray], chip_maps: Sequence[np.ndarray], names: Sequence[str],
+                   largest_difference: float, title: str, note: str,
+                   brightest: float | None = None) -> np.ndarray:  # fmt: skip
+    """Every map of one sample, float | chip | difference, with both peaks marked: uint8 [h, w, 3] BGR.
 
-    float_maps, chip_maps: [K, h, w] of one person. names: K joint names.
+    float_maps, chip_maps: K maps [h, w], which may be of several sizes. names: their K names. brightest: see
+    heatmap_tiles(), top.
     """
-    joints, map_height, map_width = float_maps.shape
+    columns = min(4, len(names))
     cell_width, top = 1320 // columns, 76
-    zoom = (cell_width - 16) / (3 * map_width + 2)
-    cell_height = round(map_height * zoom) + 34
+    zooms = [(cell_width - 16) / (3 * heat.shape[1] + 2) for heat in float_maps]
+    cell_height = max(round(heat.shape[0] * zoom) for heat, zoom in zip(float_maps, zooms, strict=True)) + 34
     texts = [Text(14, 26, title, 13, bold=True), Text(14, 48, note, 9.5, color=PALE_INK)]
     places = []
-    for joint, name in enumerate(names):
-        x, y = 14 + joint % columns * cell_width, top + joint // columns * cell_height
+    for number, name in enumerate(names):
+        x, y = 14 + number % columns * cell_width, top + number // columns * cell_height
         places.append((x, y + 20))
         texts.append(Text(x, y + 15, name.replace("_", " "), 9.5))
-    paper = letter(cell_width * columns + 20, top + -(-joints // columns) * cell_height + 8, texts)
-    largest = float(np.abs(chip_maps - float_maps).max())
-    for joint, (x, y) in enumerate(places):
-        row = heatmap_tiles(float_maps[joint], chip_maps[joint], largest)[..., ::-1]
-        row = cv2.resize(row, (cell_width - 16, cell_height - 34), interpolation=cv2.INTER_NEAREST)
-        _mark_peaks(row, float_maps[joint], chip_maps[joint], zoom)
+    paper = letter(cell_width * columns + 20, top + -(-len(names) // columns) * cell_height + 8, texts)
+    for number, (x, y) in enumerate(places):
+        heat, zoom = float_maps[number], zooms[number]
+        row = heatmap_tiles(heat, chip_maps[number], largest_difference, brightest)[..., ::-1]
+        size = cell_width - 16, max(1, round(heat.shape[0] * zoom))
+        row = cv2.resize(row, size, interpolation=cv2.INTER_NEAREST if zoom >= 1 else cv2.INTER_AREA)
+        _mark_peaks(row, heat, chip_maps[number], zoom)
         paper[y : y + row.shape[0], x : x + row.shape[1]] = row
     return paper
 
@@ -130,34 +135,57 @@ def channel_figure(channels: Sequence[dict[str, Any]], joint_oks: dict[str, floa
     OKS, drawn as a line. A missing SQNR (no noise at all, or no signal) is written, not drawn.
     Returns uint8 [h, w, 3] BGR.
     """
-    names = [channel["name"] for channel in channels]
-    width, height = 1100, 118 + 27 * len(names)
+    terms = [joint_oks.get(channel["name"]) for channel in channels]
+    figure, right = _bars(channels, terms, gate, 27, title, note, "signal to quantisation noise of the heatmap, dB")
+    right.axvline(gate, color=INK, linewidth=1, linestyle="--")
+    right.set_title(f"OKS of the joint's place against float (gate {gate:g})", fontsize=10, loc="left", color=INK)
+    return _pixels(figure)
+
+
+def output_figure(rows: Sequence[dict[str, Any]], title: str, note: str) -> np.ndarray:
+    """Bars per output, or per channel where there are many: SQNR in dB, and cosine similarity with float.
+
+    rows: [{"name", "sqnr_db", "cosine"}]; SQNR None: equal. Returns uint8 [h, w, 3] BGR.
+    """
+    cosines = [row["cosine"] for row in rows]
+    figure, right = _bars(rows, cosines, 0.0, 27 if len(rows) < 20 else 20, title, note,
+                          "signal to quantisation noise, dB", digits=6)  # fmt: skip
+    right.set_title("cosine similarity with float", fontsize=10, loc="left", color=INK)
+    return _pixels(figure)
+
+
+def _bars(rows: Sequence[dict[str, Any]], shares: Sequence[float | None], limit: float, pitch: int, title: str,
+          note: str, left_title: str, digits: int = 4) -> tuple[Any, Any]:  # fmt: skip
+    """Two columns of bars: each row's SQNR, and a share of 0..1 that is another colour below `limit`.
+
+    pitch: pixels from row to row. Returns (figure, the axes on the right).
+    """
+    width, height = 1100, 118 + pitch * len(rows)
     figure = new_figure(width, height)
     figure.text(14 / width, 1 - 26 / height, title, fontsize=13, fontweight="bold", color=INK, parse_math=False)
     figure.text(14 / width, 1 - 48 / height, note, fontsize=9.5, color=PALE_INK, parse_math=False)
     bottom, tall = 46 / height, (height - 46 - 84) / height
-    places = np.arange(len(names))
-    left = figure.add_axes((0.13, bottom, 0.41, tall))
-    values = [channel.get("sqnr_db") for channel in channels]
+    places = np.arange(len(rows))
+    start = 0.13 if max(len(row["name"]) for row in rows) < 18 else 0.19
+    left = figure.add_axes((start, bottom, 0.54 - start, tall))
+    values = [row.get("sqnr_db") for row in rows]
     left.barh(places, [value or 0 for value in values], color=CHIP_COLOR, edgecolor=FLOAT_COLOR, height=0.7)
     finite = [value for value in values if value is not None]
     left.set_xlim(min([0, *finite]), max([1, *finite]) * 1.18)
     for place, value in zip(places, values, strict=True):
         words = "equal" if value is None else f"{value:.1f}"
         left.text(max(value or 0, 0), place, f" {words}", va="center", fontsize=8.5, color=INK)
-    left.set_title("signal to quantisation noise of the heatmap, dB", fontsize=10, loc="left", color=INK)
+    left.set_title(left_title, fontsize=10, loc="left", color=INK)
     right = figure.add_axes((0.58, bottom, 0.40, tall))
-    terms = [joint_oks.get(name) for name in names]
-    colors = [BAD_COLOR if term is not None and term < gate else CHIP_COLOR for term in terms]
-    right.barh(places, [term or 0 for term in terms], color=colors, edgecolor=FLOAT_COLOR, height=0.7)
-    for place, term in zip(places, terms, strict=True):
-        right.text(0.01, place, "" if term is None else f"{term:.4f}", va="center", fontsize=8.5, color=INK)
-    right.axvline(gate, color=INK, linewidth=1, linestyle="--")
+    colors = [BAD_COLOR if share is not None and share < limit else CHIP_COLOR for share in shares]
+    right.barh(places, [share or 0 for share in shares], color=colors, edgecolor=FLOAT_COLOR, height=0.7)
+    for place, share in zip(places, shares, strict=True):
+        right.text(0.01, place, "" if share is None else f"{share:.{digits}f}", va="center", fontsize=8.5, color=INK)
     right.set_xlim(0, 1)
-    right.set_title(f"OKS of the joint's place against float (gate {gate:g})", fontsize=10, loc="left", color=INK)
-    for axes, labels in ((left, [name.replace("_", " ") for name in names]), (right, [])):
+    for axes, labels in ((left, [row["name"].replace("_", " ") for row in rows]), (right, [])):
         axes.set_yticks(places if labels else [], labels=labels, fontsize=9)
+        axes.margins(y=0.05 if len(rows) < 20 else 0.01)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8.5)
-    return _pixels(figure)
+    return figure, right

@@ -1,4 +1,4 @@
-"""Skeletons on photographs: the region that the network saw, with one person's keypoints on it.
+"""Skeletons on photographs: the region that a top-down network saw, and one person's keypoints on a picture.
 
 Left limbs are blue with round joints, right limbs orange with square ones, the middle is yellow: told apart by colour
 for most eyes, by brightness and shape for all. A joint with a low score is hollow and its limbs are faint.
@@ -56,18 +56,24 @@ def side_of_edge(keypoints: KeypointSet, first: int, second: int) -> str:
     return sides.pop() if len(sides) == 1 else "middle"
 
 
-def draw_skeleton(panel: np.ndarray, points: np.ndarray, scores: np.ndarray, keypoints: KeypointSet) -> np.ndarray:
+def draw_skeleton(
+    panel: np.ndarray, points: np.ndarray, scores: np.ndarray, keypoints: KeypointSet, line: int | None = None
+) -> np.ndarray:
     """Draw one person on a copy of the panel.
 
-    panel: uint8 [h, w, 3] BGR. points: [K, 2] in panel pixels. scores: [K], the heatmaps' peaks; below LOW_SCORE a
-    joint is hollow and its limbs are faint.
+    panel: uint8 [h, w, 3] BGR. points: [K, 2] in panel pixels, NaN for a joint that is left out. scores: [K], the
+    heatmaps' peaks; below LOW_SCORE a joint is hollow and its limbs are faint. line: a limb's width in pixels; None:
+    for a person as large as the panel.
     """
     sure = np.asarray(scores) >= LOW_SCORE
-    line = max(2, round(max(panel.shape[:2]) / 170))
-    spots = [(round(float(x)), round(float(y))) for x, y in points]
+    if line is None:
+        line = max(2, round(max(panel.shape[:2]) / 170))
+    there = np.isfinite(points).all(axis=1)
+    spots = [(round(float(x)), round(float(y))) for x, y in np.nan_to_num(points)]
     faint = panel.copy()
-    solid = [edge for edge in keypoints.edges if sure[edge[0]] and sure[edge[1]]]
-    for first, second in keypoints.edges:
+    edges = [edge for edge in keypoints.edges if there[edge[0]] and there[edge[1]]]
+    solid = [edge for edge in edges if sure[edge[0]] and sure[edge[1]]]
+    for first, second in edges:
         if (first, second) not in solid:
             color = SIDE_COLORS[side_of_edge(keypoints, first, second)]
             cv2.line(faint, spots[first], spots[second], color, max(1, line // 2), cv2.LINE_AA)
@@ -77,8 +83,8 @@ def draw_skeleton(panel: np.ndarray, points: np.ndarray, scores: np.ndarray, key
     for first, second in solid:
         color = SIDE_COLORS[side_of_edge(keypoints, first, second)]
         cv2.line(drawn, spots[first], spots[second], color, line, cv2.LINE_AA)
-    for index, spot in enumerate(spots):
-        _draw_joint(drawn, spot, side_of(keypoints.names[index]), line + 1, bool(sure[index]))
+    for index in np.flatnonzero(there):
+        _draw_joint(drawn, spots[index], side_of(keypoints.names[index]), line + 1, bool(sure[index]))
     return drawn
 
 

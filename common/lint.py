@@ -20,8 +20,9 @@ from common.annotations import examples
 from common.files import sha256_file
 from common.imageset import ImageSet
 from common.likeness import alike, file_thumbnail, thumbnail
-from common.lint_arithmetic import explain_difference, recompute
+from common.lint_arithmetic import explain_border, explain_difference, recompute
 from common.preprocess import denormalize
+from common.spec import ModelSpec
 
 FEWEST_SAMPLES = 8  # below this a calibration is luck
 FEW_SAMPLES = 32  # vendors' guides ask for 50 to several hundred
@@ -55,7 +56,7 @@ class Subject:
     folder: Path
     samples: list[dict[str, Any]]
     boxes: str
-    spec: Any
+    spec: ModelSpec
     calibration: ImageSet
     evaluation: ImageSet | None
 
@@ -76,7 +77,13 @@ class Subject:
 
 
 def check_person_crops(subject: Subject) -> Finding:
-    """A top-down network sees crops of persons; whole photographs have other statistics."""
+    """A top-down network sees crops of persons, and whole photographs have other statistics; for the others, whole
+    photographs are what they see.
+    """
+    if subject.spec.task != "topdown_pose":
+        size = f"{subject.spec.input.width}x{subject.spec.input.height}"
+        message = f"{len(subject.samples)} whole photographs, fitted into {size} as at run time: what the network sees"
+        return Finding("whole_images", "ok", message)
     if subject.boxes == "whole_images":
         message = f"{subject.calibration.folder} has no person boxes: whole photographs are not what the network sees"
         return Finding("person_crops", "fail", message, BOX_HINT)
@@ -88,7 +95,8 @@ def check_count(subject: Subject) -> Finding:
     """Too few samples make ranges a matter of luck; repeated ones do not count."""
     count = len({sample["sha256"] for sample in subject.samples})
     message = f"{count} different samples from {len(subject.images)} images"
-    hint = "add images with people to CALIB; 50 or more is usual"
+    people = "" if subject.spec.task == "detection" else " with people"
+    hint = f"add images{people} to CALIB; 50 or more is usual"
     if count < FEWEST_SAMPLES:
         return Finding("count", "fail", f"only {message}, at least {FEWEST_SAMPLES} are needed", hint)
     if count < FEW_SAMPLES:
@@ -132,22 +140,23 @@ def check_units(subject: Subject) -> Finding:
 def check_preprocessing(subject: Subject) -> Finding:
     """Each tensor is recomputed from its photograph by other code; a known slip is named when it explains it.
 
-    Slips that are told apart: red and blue swapped, mean or std or scale left out. Grey pictures look the same in
-    either colour order; a set of nothing else gets a warning.
+    Slips that are told apart: red and blue swapped, mean or std or scale left out, another border. Grey pictures look
+    the same in either colour order; a set of nothing else gets a warning.
     """
     image, name, coloured = None, None, False
     for sample, tensor in zip(subject.samples, subject.tensors, strict=True):
         if sample["image"] != name:
             name = sample["image"]
             image = cv2.imread(str(subject.calibration.path(name)), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        pixels, expected = recompute(image, sample, subject.spec.input)
+        pixels = recompute(image, sample, subject.spec)
         coloured = coloured or bool((pixels[..., 0] != pixels[..., 2]).any())
-        slip = explain_difference(tensor[0], expected, pixels, subject.spec.input)
+        slip = explain_difference(tensor[0], pixels, subject.spec.input)
+        slip = slip and (explain_border(tensor[0], image, sample, subject.spec) or slip)
         if slip:
             message = f"{sample['file']} is not what {name} gives under the declared preprocessing: {slip}"
             return Finding("preprocessing", "fail", message, "make the calibration again: remove the calib folder")
     if not coloured and subject.spec.input.color != "gray":
-        message = "all crops are grey: the colour order cannot be told from them"
+        message = "all samples are grey: the colour order cannot be told from them"
         return Finding("preprocessing", "warn", message, "calibrate on colour photographs")
     return Finding("preprocessing", "ok", f"recomputed from the photographs; colour order {subject.spec.input.color}")
 

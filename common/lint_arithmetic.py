@@ -1,7 +1,8 @@
 """Recomputing a calibration tensor from its photograph, in other words than common/preprocess.py uses.
 
-The lint must not agree with a mistake because it shares it: the crop is cut with cv2.getAffineTransform from three
-points, colours are ordered by index, and the arithmetic is float64, channel by channel.
+The lint must not agree with a mistake because it shares it: a person's crop is cut with cv2.getAffineTransform from
+three points, colours are ordered by index, and the arithmetic is float64, channel by channel. How a whole image is
+fitted into the network's frame is the task's own rule; colours and arithmetic are made here for it, too.
 """
 
 from __future__ import annotations
@@ -11,37 +12,42 @@ from typing import Any
 import cv2
 import numpy as np
 
+from common.spec import InputSpec, ModelSpec
+from common.tasks import instance_of, task_of
+
 # Two ways to write one affine map may round a pixel's position to neighbouring 1/32 steps of cv2.warpAffine.
 MOST_DIFFERENT_PIXELS = 0.01
 PIXEL_TOLERANCE = 0.51 / 255  # half a grey level, as a share of the full range
+KNOWN_BORDERS = {"black": 0, "grey 114, a letterbox": 114, "grey 128": 128, "white": 255}
 
 
-def recompute(image: np.ndarray, sample: dict[str, Any], declared: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a sample out of its photograph again, and normalise it.
+def recompute(image: np.ndarray, sample: dict[str, Any], spec: ModelSpec) -> np.ndarray:
+    """Make the pixels of a sample out of its photograph again: uint8 [h, w, 3] BGR, before any normalising.
 
-    image: uint8 [H, W, 3] BGR. sample: an entry of the manifest (center, scale). declared: spec.input.
-    Returns (pixels uint8 [h, w, 3] BGR, tensor float64 [C, h, w]).
+    image: uint8 [H, W, 3] BGR. sample: an entry of the manifest (a top-down one has center and scale).
     """
-    width, height = declared.width, declared.height
+    width, height = spec.input.width, spec.input.height
+    if spec.task != "topdown_pose":
+        return _fitted(image, sample, spec, spec.input.border)
     (x, y), reach = sample["center"], sample["scale"][0] * 200.0 / 2
     source = np.array([[x, y], [x + reach, y], [x, y + reach * height / width]], np.float32)
     target = np.array([[width / 2, height / 2], [width, height / 2], [width / 2, height]], np.float32)
-    pixels = cv2.warpAffine(image, cv2.getAffineTransform(source, target), (width, height), flags=cv2.INTER_LINEAR)
-    return pixels, _normalized(_ordered(pixels, declared.color), declared.scale, declared.mean, declared.std)
+    return cv2.warpAffine(image, cv2.getAffineTransform(source, target), (width, height), flags=cv2.INTER_LINEAR)
 
 
-def explain_difference(tensor: np.ndarray, expected: np.ndarray, pixels: np.ndarray, declared: Any) -> str | None:
-    """None when a tensor is the expected one; else in words what was done to it, if one known slip gives it.
+def explain_difference(tensor: np.ndarray, pixels: np.ndarray, declared: InputSpec) -> str | None:
+    """None when a tensor is what its pixels give; else in words what was done to it, if one known slip gives it.
 
-    tensor: float32 [C, h, w] as stored; expected: float64 [C, h, w]; pixels: uint8 [h, w, 3] BGR.
+    tensor: float32 [C, h, w] as stored; pixels: uint8 [h, w, 3] BGR, recomputed.
     """
     full = 255.0 / declared.scale / np.asarray(declared.std)
+    ordered = _ordered(pixels, declared.color)
+    scale, mean, std = declared.scale, declared.mean, declared.std
+    expected = _normalized(ordered, scale, mean, std)
     if _same(tensor, expected, full):
         return None
-    ordered = _ordered(pixels, declared.color)
     swapped = ordered[..., ::-1]
     channels = ordered.shape[-1]
-    scale, mean, std = declared.scale, declared.mean, declared.std
     none, one = [0.0] * channels, [1.0] * channels
     slips = {
         "red and blue are swapped": _normalized(swapped, scale, mean, std),
@@ -57,6 +63,27 @@ def explain_difference(tensor: np.ndarray, expected: np.ndarray, pixels: np.ndar
             return words
     different = np.abs(tensor - expected).max()
     return f"values differ by up to {different:.3g}, by no slip that is known"
+
+
+def explain_border(tensor: np.ndarray, image: np.ndarray, sample: dict[str, Any], spec: ModelSpec) -> str | None:
+    """In words, when a whole image fits with another border around it; None when that is not it, or for crops."""
+    if spec.task == "topdown_pose":
+        return None
+    for words, border in KNOWN_BORDERS.items():
+        if border != spec.input.border and not explain_difference(
+            tensor, _fitted(image, sample, spec, border), spec.input
+        ):
+            return f"the border is {words}, declared is {spec.input.border}"
+    return None
+
+
+def _fitted(image: np.ndarray, sample: dict[str, Any], spec: ModelSpec, border: int) -> np.ndarray:
+    """A whole image in the network's frame, by the task's own rule, as plain BGR pixels: uint8 [h, w, 3]."""
+    plain = {"color": "bgr", "scale": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3, "border": border}
+    shape = [1, 3, *spec.input.shape[2:]]
+    raw = spec.model_copy(update={"input": spec.input.model_copy(update=plain | {"shape": shape})})
+    tensor = task_of(raw).input_of(image, instance_of(sample | {"file": sample["image"]}))
+    return np.rint(tensor).astype(np.uint8).transpose(1, 2, 0)
 
 
 def _ordered(pixels: np.ndarray, color: str) -> np.ndarray:

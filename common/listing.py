@@ -20,6 +20,9 @@ def model_lines() -> list[tuple[str, ...]]:
         else:
             weights = f"make weights MODEL={spec.name}"
         size = "x".join(map(str, spec.input.shape))
+        more = [other for other in spec.input.sizes if other != spec.input.shape[2:]]
+        if more:
+            size += f" and {len(more)} other sizes"
         rows.append((spec.name, ", ".join(spec.aliases) or "-", spec.task, size, weights))
     return rows
 

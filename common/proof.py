@@ -39,17 +39,35 @@ def judge_preflight(preflight: dict[str, Any]) -> Verdict:
 
 
 def judge_export(export: dict[str, Any]) -> Verdict:
-    """Step 1: torch = ONNX, by the largest difference and the heatmaps' peaks."""
-    version = f"opset {export['opset']}, IR {export['ir_version']}"
-    proof = export.get("proof")
-    if proof is None:
-        return Verdict(NOT_APPLICABLE, f"the user's own ONNX as it came ({version}): no torch network to compare with")
-    counts = proof["samples"]
-    figures = (
-        f"{version}; torch and ONNX differ by {proof['max_abs']:.2g} at most (allowed {proof['tolerance']:.2g}), "
-        f"{proof['same_peaks']:.1%} of peaks equal, on {counts['random']} random and {counts['real']} real inputs"
-    )
-    return Verdict(PASSED if proof["max_abs"] <= proof["tolerance"] else FAILED, figures)
+    """Step 1: torch = ONNX, by the largest difference and the heatmaps' peaks; and, where the graph was cut before
+    its decode, the host's decode = the decode that was cut off.
+    """
+    figures = f"opset {export['opset']}, IR {export['ir_version']}"
+    proof, cut = export.get("proof"), export.get("cut")
+    if proof is None and cut is None:
+        return Verdict(NOT_APPLICABLE, f"the user's own ONNX as it came ({figures}): no torch network to compare with")
+    if proof:
+        counts = proof["samples"]
+        figures += f"; torch and ONNX differ by {proof['max_abs']:.2g} at most (allowed {proof['tolerance']:.2g})"
+        if proof.get("same_peaks") is not None:
+            figures += f", {proof['same_peaks']:.1%} of peaks equal"
+        figures += f", on {counts['random']} random and {counts['real']} real inputs"
+    else:
+        figures = f"the user's own ONNX ({figures})"
+    if cut:
+        figures += f"; {cut['description']}: "
+        if cut["max_abs"] is None:
+            figures += "not compared with the graph's own decode, whose outputs are others"
+        else:
+            figures += (
+                f"decoding on the host differs from the graph's own by {cut['max_abs']:.2g} at most "
+                f"(allowed {cut['tolerance']:.2g})"
+            )
+    compared = [part for part in (proof, cut) if part and part["max_abs"] is not None]
+    if not compared:
+        return Verdict(NOT_APPLICABLE, figures)
+    within = all(part["max_abs"] <= part["tolerance"] for part in compared)
+    return Verdict(PASSED if within else FAILED, figures)
 
 
 def judge_fix(fix: dict[str, Any]) -> Verdict:
@@ -79,7 +97,7 @@ def judge_calibration(manifest: dict[str, Any] | None, precision: str) -> Verdic
 
 
 def judge_agreement(compared: dict[str, Any], gate: GateSpec, weights: str) -> Verdict:
-    """Keypoints of the chip against those of the float network: mean OKS against the gate."""
+    """What the chip finds against what the float network finds: OKS or IoU against the gate."""
     outputs = ", ".join(
         f"{name}: equal to the bit"
         if output["max_abs"] == 0
@@ -87,23 +105,26 @@ def judge_agreement(compared: dict[str, Any], gate: GateSpec, weights: str) -> V
         for name, output in compared["outputs"].items()
     )
     figures = (
-        f"OKS {compared['oks']:.4f} against float (gate {gate.oks:g}) over {compared['samples']} samples; {outputs}"
+        f"{compared['similarity']} {compared['agreement']:.4f} against float (gate {gate.oks:g}) over "
+        f"{compared['samples']} samples; {outputs}"
     )
     if weights == "random":
         return Verdict(NOT_JUDGED, figures, RANDOM_WEIGHTS)
-    return Verdict(PASSED if compared["oks"] >= gate.oks else FAILED, figures)
+    return Verdict(PASSED if compared["agreement"] >= gate.oks else FAILED, figures)
 
 
 def judge_metric(metrics: dict[str, Any], gate: GateSpec, weights: str, rendered: bool = False) -> Verdict:
-    """Step 6: AP before and after. Red only when the drop is above the gate and is not chance: when the lower end of
-    its paired interval is above 0. A drop above the gate that may be chance is not judged.
+    """Step 6: the task's metric before and after. Red only when the drop is above the gate and is not chance: when the
+    lower end of its paired interval is above 0. A drop above the gate that may be chance is not judged.
     """
-    before, after, drop = metrics["float"]["AP"], metrics["chip"]["AP"], metrics["drop"]["AP"]
+    name = metrics["metric"]
+    before, after, drop = (metrics[key][name] for key in ("float", "chip", "drop"))
     if before is None or after is None:
-        return Verdict(NOT_JUDGED, metrics["protocol"], f"no AP: {metrics.get('reason', 'nothing to measure it on')}")
+        why = f"no {name}: {metrics.get('reason', 'nothing to measure it on')}"
+        return Verdict(NOT_JUDGED, metrics["protocol"], why)
     interval = metrics["drop"].get("interval")
     spread = f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}" if interval else ""
-    figures = f"AP {before:.4f} float, {after:.4f} chip, drop {drop:.4f}{spread} (gate {gate.ap_drop:g})"
+    figures = f"{name} {before:.4f} float, {after:.4f} chip, drop {drop:.4f}{spread} (gate {gate.ap_drop:g})"
     figures += ", on rendered people" if rendered else ""
     if weights == "random":
         return Verdict(NOT_JUDGED, figures, RANDOM_WEIGHTS)
@@ -111,7 +132,8 @@ def judge_metric(metrics: dict[str, Any], gate: GateSpec, weights: str, rendered
         return Verdict(PASSED, figures)
     if interval and interval[0] <= 0:
         why = (
-            f"the AP drop of {drop:.3f} is above the gate, but may be chance (its interval includes 0): too few people"
+            f"the {name} drop of {drop:.3f} is above the gate, but may be chance (its interval includes 0): too few "
+            "images"
         )
         return Verdict(NOT_JUDGED, figures, why)
     return Verdict(FAILED, figures)

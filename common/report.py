@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import cv2
 import jinja2
 from markupsafe import Markup
 
-from common.cell_results import OUT, STATES, CellResults, find_cells, number_in_words, size_in_words
+from common.cell_results import OUT, STATES, CellResults, Naming, find_cells, number_in_words, size_in_words
 from common.errors import UserError, run
 from common.files import replacing, write_json
 
@@ -25,6 +26,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 PICTURE_WIDTH, JPEG_QUALITY = 900, 78  # a page of ten cells stays below 10 MB
 LOG_LINES = 25
 DEFAULT_CALIBRATION_COUNT = 100
+TASK_NAMES = {"topdown_pose": "top-down pose", "bottomup_pose": "bottom-up pose", "detection": "detection"}
+MEANINGS = {
+    "AP": "AP is COCO's average precision (of keypoints, or of a detector's boxes; the protocol says which)",
+    "PCKh": "PCKh is the share of MPII's joints that lie within half a head's size of their place",
+}
 
 
 def inline_picture(path: Path) -> dict[str, Any]:
@@ -43,13 +49,18 @@ def inline_picture(path: Path) -> dict[str, Any]:
 
 def make_command(cell: CellResults) -> str:
     """The command that makes this cell."""
-    source = cell.source.get("source", {})
+    source, model = cell.source.get("source", {}), cell.request["model"]
+    declared = cell.source.get("spec", {}).get("input", {})
+    size = "x".join(map(str, declared.get("shape", [])[2:]))
+    if not declared.get("sizes") or not model.endswith(f"-{size}"):
+        size = ""
     words = ["make", cell.request["chip"]]
-    if source.get("kind") == "onnx":
+    if source.get("origin") == "onnx":
         words += [f"ONNX={source['path']}", f"SPEC={cell.source['spec_path']}"]
     else:
-        words.append(f"MODEL={cell.request['model']}")
+        words.append(f"MODEL={model.removesuffix(f'-{size}') if size else model}")
         words += {"random": ["WEIGHTS=random"], "path": [f"WEIGHTS={source.get('path')}"]}.get(str(cell.weights), [])
+    words += [f"SIZE={size}"] if size else []
     words.append(f"PRECISION={cell.request['precision']}")
     if cell.calibration_set:
         words.append(f"CALIB={cell.calibration_set['folder']}")
@@ -58,6 +69,7 @@ def make_command(cell: CellResults) -> str:
         words += ["FORCE=1"] if cell.calibration_set["force"] else []
     evaluation = cell.read_float("evaluation_set.json")
     words += [f"EVAL={evaluation['folder']}"] if evaluation else []
+    words += [f"LIMIT={evaluation['limit']}"] if evaluation and evaluation.get("limit") else []
     return " ".join(f"'{word}'" if " " in word else word for word in words)
 
 
@@ -153,6 +165,19 @@ def interval_in_words(interval: list[float] | None) -> Markup:
     return Markup("<small>[{}, {}]</small>").format(*(f"{value:.3f}" for value in interval)) if interval else Markup("")
 
 
+def legend(rows: Sequence[dict[str, Any]]) -> str:
+    """What the numbers of the table are, for the metrics and similarities that occur in it."""
+    metrics = {row["metric"] for row in rows} - {None} or {"AP"}
+    things = {"OKS": "keypoints", "IoU": "boxes"}
+    compared = {row["similarity"] for row in rows} - {None} or {"OKS"}
+    return (
+        f"{'; '.join(MEANINGS[name] for name in sorted(metrics))}. Float network first, then the chip, on the same "
+        "images and boxes; in brackets its 95 % interval. "
+        + " ".join(f"{name} is the agreement of the chip's {thing} with the float network's."
+                   for name, thing in things.items() if name in compared)
+    )  # fmt: skip
+
+
 def protocol_in_words(facts: dict[str, Any]) -> str:
     """The protocol, with a word about rendered people."""
     return facts["protocol"] + ("; rendered people, not photographs" if facts["rendered"] else "")
@@ -169,6 +194,10 @@ def make_report(out: Path = OUT) -> Path:
     found = Counter(row["facts"]["state"] for row in rows)
     shared = {
         "rows": rows,
+        "naming": Naming.of([row["facts"] for row in rows]),
+        "legend": legend([row["facts"] for row in rows]),
+        "mixed": len({row["facts"]["task"] for row in rows} - {None}) > 1,
+        "task_names": TASK_NAMES,
         "counts": {state: found[state] for state in STATES if found[state]},
         "protocols": list(dict.fromkeys(protocol_in_words(row["facts"]) for row in rows if row["facts"]["protocol"])),
         "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

@@ -12,20 +12,19 @@ from common.files import read_json, sha256_file
 from common.job import Cell
 from common.keypoints import keypoint_set
 from common.spec import ModelSpec
+from common.tasks import Task, task_of
 
 TOOLS = ("torch", "onnx", "onnxsim", "onnxruntime", "opencv-python-headless", "numpy", "pycocotools")
-REFINEMENTS = {
-    "quarter": "move the peak 0.25 towards the larger neighbour in x and in y, where 1 < x < width - 1 and "
-    "1 < y < height - 1 (HRNet)",
-    "dark": "DARK: one Newton step on the logarithm of the smoothed heatmap",
-    "none": "the peak's pixel as it is",
-}
 
 
-def preprocessing(spec: ModelSpec, job: dict[str, Any], flags: dict[str, str]) -> dict[str, Any]:
-    """From a photograph and a box to the tensor, in numbers and in words. flags: the chip's own, derived."""
-    declared, graph_input = spec.input, job["inputs"][0]
-    width, height = declared.width, declared.height
+def preprocessing(task: Task, job: dict[str, Any], flags: dict[str, str]) -> dict[str, Any]:
+    """From a photograph (and a box) to the tensor, in numbers and in words. flags: the chip's own, derived."""
+    spec, graph_input = task.spec, job["inputs"][0]
+    declared = spec.input
+    if spec.task == "topdown_pose":
+        fitting = {"padding": spec.decode.padding, "aspect_ratio": declared.width / declared.height}
+    else:
+        fitting = {"sizes": [[declared.height, declared.width]]}
     return {
         "input": graph_input["name"],
         "shape": graph_input["shape"],
@@ -35,46 +34,39 @@ def preprocessing(spec: ModelSpec, job: dict[str, Any], flags: dict[str, str]) -
         "scale": declared.scale,
         "mean": declared.mean,
         "std": declared.std,
-        "padding": spec.decode.padding,
-        "aspect_ratio": width / height,
+        **fitting,
         "interpolation": "bilinear",
-        "border": 0,
-        "steps": [
-            "decode the photograph as it is stored, EXIF orientation ignored",
-            f"box [x, y, w, h]; centre = (x + w / 2, y + h / 2); grow the short side until w / h = {width}/{height}",
-            f"multiply w and h by {spec.decode.padding:g}",
-            f"cut out by the affine map with {width} / w crop pixels per image pixel that puts the centre on "
-            f"({width / 2:g}, {height / 2:g}): bilinear, black outside the photograph, size {width}x{height}",
-            f"order the channels {declared.color.upper()}",
-            f"value = (pixel / {declared.scale:g} - mean) / std, per channel, float32",
-        ],
+        "border": declared.border,
+        "steps": task.preprocessing_steps(),
         "chip_flags": flags,
     }
 
 
-def decoding(spec: ModelSpec, job: dict[str, Any]) -> dict[str, Any]:
-    """From the output tensor back to keypoints in the photograph, in numbers and in words."""
-    keypoints = keypoint_set(spec.decode.keypoints)
-    fitting = [output for output in job["outputs"] if output["shape"][1] == keypoints.count]
-    output = fitting[-1]
-    height, width = output["shape"][2:]
-    stride = [spec.input.width / width, spec.input.height / height]
+def decoding(task: Task, job: dict[str, Any]) -> dict[str, Any]:
+    """From the output tensors back to keypoints or boxes in the photograph, in numbers and in words."""
+    spec, height, width = task.spec, task.spec.input.height, task.spec.input.width
+    outputs = [
+        output | {"stride": [width / output["shape"][3], height / output["shape"][2]]} for output in job["outputs"]
+    ]
+    if spec.task == "topdown_pose":
+        used = [output for output in outputs if output["shape"][1] == keypoint_set(spec.keypoints).count][-1]
+        numbers = {"output": used["name"], "shape": used["shape"], "stride": used["stride"],
+                   "refine": spec.decode.refine}  # fmt: skip
+    else:
+        numbers = {"outputs": outputs} | spec.decode.model_dump(mode="json", exclude={"kind", "keypoints", "classes"})
+    return {"kind": spec.decode.kind} | numbers | _people(spec) | {"steps": task.decoding_steps(job["outputs"])}
+
+
+def _people(spec: ModelSpec) -> dict[str, Any]:
+    """What each keypoint is; nothing for a plain detector."""
+    if spec.keypoints is None:
+        return {}
+    keypoints = keypoint_set(spec.keypoints)
     return {
-        "kind": spec.decode.kind,
-        "output": output["name"],
-        "shape": output["shape"],
-        "stride": stride,
-        "refine": spec.decode.refine,
         "keypoints": list(keypoints.names),
         "flip_pairs": [list(pair) for pair in keypoints.flip_pairs],
         "edges": [list(edge) for edge in keypoints.edges],
         "sigmas": keypoints.sigmas.tolist(),
-        "steps": [
-            "per channel: the place (x, y) of the largest value, which is the score; (0, 0) if that is not positive",
-            REFINEMENTS[spec.decode.refine],
-            f"image x = centre x + (x - {width / 2:g}) * w / {width}; image y = centre y + (y - {height / 2:g}) * w / "
-            f"{width}; w: the padded box's width",
-        ],
     }
 
 
@@ -118,8 +110,9 @@ def sidecar(cell: Cell, proof: dict[str, Any]) -> dict[str, Any]:
     results = CellResults(cell.folder)
     spec, compiled, job = cell.spec, read_json(cell.folder / "compile.json"), read_json(cell.folder / "job.json")
     metrics, compared = results.metrics or {}, results.compared or {}
+    metric = metrics.get("metric", "AP")
     forced = forced_findings(results.calibration if cell.calibration_request else None)
-    decode = decoding(spec, job)
+    task = task_of(spec)
     return {
         "version": 1,
         "model": cell.model,
@@ -134,17 +127,20 @@ def sidecar(cell: Cell, proof: dict[str, Any]) -> dict[str, Any]:
             "bytes": compiled["artifact_bytes"],
             "sha256": compiled["sha256"],
         },
-        "preprocessing": preprocessing(spec, job, derived_flags(spec, cell.chip_spec)),
-        "decode": decode,
-        "labels": decode["keypoints"],
+        "preprocessing": preprocessing(task, job, derived_flags(spec, cell.chip_spec)),
+        "decode": decoding(task, job),
+        # What the numbered things are: a pose network's keypoints, a detector's classes.
+        "labels": task.labels() if spec.task == "detection" else list(keypoint_set(spec.keypoints).names),
         "provenance": provenance(cell),
         "proof": {
             "state": proof["state"],
             "reason": proof["reason"],
             "gate": proof["gate"],
-            "oks": compared.get("oks"),
-            "AP_float": (metrics.get("float") or {}).get("AP"),
-            "AP_chip": (metrics.get("chip") or {}).get("AP"),
+            "similarity": compared.get("similarity"),
+            "agreement": compared.get("agreement"),
+            "metric": metric,
+            f"{metric}_float": (metrics.get("float") or {}).get(metric),
+            f"{metric}_chip": (metrics.get("chip") or {}).get(metric),
             "protocol": metrics.get("protocol"),
             "rendered": results.rendered,
         },

@@ -14,33 +14,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cell_results import OUT, CellResults, number_in_words, size_in_words
+from common.cell_results import OUT, CellResults, Naming, number_in_words, size_in_words
 from common.errors import FAILURE_EXIT, USAGE_EXIT, UserError, report_error, run
 
-HEADERS = ("cell", "artifact", "AP float", "AP chip", "OKS", "latency", "state")
 NUMERIC = {1, 2, 3, 4, 5}
 COLORS = {"proven": "32", "failed": "31", "not judged": "33"}  # ANSI green, red, yellow
 
 
-def row(facts: dict[str, Any]) -> tuple[str, ...]:
+def headers(naming: Naming) -> tuple[str, ...]:
+    """The table's first line."""
+    return ("cell", "artifact", naming.header("float"), naming.header("chip"), naming.agreement_header, "latency",
+            "state")  # fmt: skip
+
+
+def row(facts: dict[str, Any], naming: Naming) -> tuple[str, ...]:
     """One line of the table, of CellResults.facts()."""
     state = f"{facts['state']} (random weights)" if facts["weights"] == "random" else facts["state"]
     return (
         facts["cell"],
         size_in_words(facts["artifact_bytes"]),
-        number_in_words(facts["AP_float"]),
-        number_in_words(facts["AP_chip"]),
-        number_in_words(facts["oks"], ".4f"),
+        naming.metric_of(facts, "float"),
+        naming.metric_of(facts, "chip"),
+        naming.agreement_of(facts),
         number_in_words(facts["latency_ms"], ".1f", " ms"),
         state,
     )
 
 
 def table(rows: Sequence[Sequence[str]], color: bool = False) -> str:
-    """Aligned columns, numbers to the right; color: the state in green, red or yellow."""
-    widths = [max(len(line[column]) for line in [HEADERS, *rows]) for column in range(len(HEADERS))]
+    """Aligned columns, numbers to the right; rows: the headers first; color: the state in green, red or yellow."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for line in [HEADERS, *rows]:
+    for line in rows:
         words = [
             word.rjust(width) if column in NUMERIC else word.ljust(width)
             for column, (word, width) in enumerate(zip(line, widths, strict=True))
@@ -84,7 +89,8 @@ def print_summary(chip: str, names: Sequence[str], out: Path = OUT) -> int:
             raise UserError(f"{cell.name} has no proof.json in {cell.folder}", "run the same make again")
     facts = [cell.facts() for cell in cells]
     colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(f"\n{table([row(one) for one in facts], colored)}")
+    naming = Naming.of(facts)
+    print(f"\n{table([headers(naming), *(row(one, naming) for one in facts)], colored)}")
     for reason in dict.fromkeys(one["reason"] for one in facts if one["state"] == "not judged"):
         print(f"not judged: {reason}")
     print(f"\n{out / 'report' / 'index.html'}", flush=True)
@@ -102,7 +108,8 @@ def print_summary(chip: str, names: Sequence[str], out: Path = OUT) -> int:
 
 
 def _hint(cell: CellResults) -> str:
-    looked = f"look at {cell.folder}/skeletons_worst.png and {cell.folder}/channels.png"
+    listed = (cell.read("pictures.json") or {}).get("pictures") or [{"file": "skeletons_worst.png"}]
+    looked = f"look at {cell.folder}/{listed[0]['file']} and {cell.folder}/channels.png"
     if cell.request["precision"] == "fp32":
         return f"{looked}: fp32 that differs from float is a wrong layout, mean or resize"
     return f"{looked}; more or better calibration images (CALIB=, CALIB_COUNT=) are the usual cure"

@@ -1,5 +1,6 @@
-"""A finished cell, made by hand from the real functions: stick figures on plain photographs, float heatmaps that peak
-on their joints, and a chip whose heatmaps are the same with noise and coarse steps. Nothing is exported or compiled.
+"""A finished cell, made by hand from the real functions: stick figures on plain photographs, float outputs that find
+them (cell_networks.py), and a chip whose outputs are the same with noise and coarse steps. Nothing is exported or
+compiled.
 """
 
 from __future__ import annotations
@@ -15,23 +16,17 @@ import yaml
 
 from common.calibrate import calibrate
 from common.compare import compare_cell
-from common.decode import decode_people
 from common.evaluate import metrics
 from common.files import sha256_file, write_json
 from common.imageset import ImageSet
 from common.job import Cell, FloatReference, job_description
 from common.keypoints import COCO17
 from common.predictions import write_predictions
-from common.preprocess import crop_matrix
-from common.samples import evaluation_instances, geometry, load_arrays, make_samples
+from common.samples import load_arrays, make_samples
+from common.tasks import task_of
+from tests.common.cell_networks import OUTPUTS, SPECS, STANDING
 
 CHIP = "testchip"
-# A standing person in units of the body height, x right and y down, in the order of COCO17.names.
-STANDING = np.array(
-    [[0.00, 0.06], [0.03, 0.04], [-0.03, 0.04], [0.06, 0.06], [-0.06, 0.06], [0.11, 0.20], [-0.11, 0.20],
-     [0.15, 0.36], [-0.15, 0.36], [0.17, 0.50], [-0.17, 0.50], [0.08, 0.52], [-0.08, 0.52], [0.09, 0.74],
-     [-0.09, 0.74], [0.09, 0.95], [-0.09, 0.95]]
-)  # fmt: skip
 
 
 def make_chip(vendors: Path) -> None:
@@ -83,42 +78,31 @@ def make_image_set(folder: Path, count: int, seed: int, ground_truth: bool = Tru
     (folder / "person_detections.json").write_text(json.dumps(detections))
 
 
-def true_heatmaps(keypoints: np.ndarray, centers: np.ndarray, scales: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Gaussians of sigma 2 on the joints. keypoints: [N, 17, 2] image pixels; returns float32 [N, 17, h, w]."""
-    width, height = size
-    grid_y, grid_x = np.mgrid[:height, :width]
-    maps = np.zeros((len(keypoints), 17, height, width), np.float32)
-    for person, (points, center, scale) in enumerate(zip(keypoints, centers, scales, strict=True)):
-        matrix = crop_matrix(center, scale, size)
-        for joint, (x, y) in enumerate(points @ matrix[:, :2].T + matrix[:, 2]):
-            maps[person, joint] = np.exp(-((grid_x - x) ** 2 + (grid_y - y) ** 2) / 8)
-    return maps
-
-
 def make_cell(root: Path, variant: str = "int8", noise: float = 0.0, model: str = "toy_pose",
               weights: str = "published", ground_truth: bool = True, people: int = 12,
-              force: bool = False) -> Path:  # fmt: skip
+              force: bool = False, task: str = "topdown_pose") -> Path:  # fmt: skip
     """Make out/<model>/testchip/<variant> under root, up to and with metrics.json; returns its folder.
 
-    noise: standard deviation that the chip's heatmaps add, and the step of their rounding; 0: equal to float.
+    noise: standard deviation that the chip's outputs add, and the step of their rounding; 0: equal to float.
     The float folder and the image sets are made with the first cell. Run from `root` (Cell paths are relative to it).
     """
     folder = root / "out" / model / CHIP / variant
     folder.mkdir(parents=True)
     reference = FloatReference(root / "out" / model / "float")
     if not reference.folder.exists():
-        make_float(root, reference, model, weights, ground_truth, people)
+        make_float(root, reference, model, weights, ground_truth, people, task)
     cell = Cell(folder)
     write_json(folder / "request.json", {"version": 1, "model": model, "chip": CHIP, "variant": variant,
                                          "precision": variant, "options": {}})  # fmt: skip
     (folder / "model.onnx").write_bytes(b"a graph, fixed")
+    outputs = load_arrays(reference.folder / "outputs.npz")
     write_json(folder / "fix.json", {
         "yardstick": "onnxruntime, on the graph as it came", "tolerance": 1e-4, "max_abs": 2e-6, "largest_output": 1.0,
         "samples": {"random": 3, "real": 3}, "opset": [11, 11], "ir_version": [7, 7],
         "passes": [{"name": "ir_version", "changed": False, "changes": []},
                    {"name": "simplify", "changed": True, "changes": ["3 nodes folded"]}],
-        "inputs": [{"name": "image", "shape": [1, 3, 128, 96]}],
-        "outputs": [{"name": "heatmaps", "shape": [1, 17, 64, 48]}],
+        "inputs": [{"name": "image", "shape": cell.spec.input.shape}],
+        "outputs": [{"name": name, "shape": [1, *value.shape[1:]]} for name, value in outputs.items()],
     })  # fmt: skip
     write_json(folder / "preflight.json", {"chip": CHIP, "ok": True, "nodes": 42, "operators": ["Conv", "Relu"],
                                            "opset": 11, "ir_version": 7, "problems": []})  # fmt: skip
@@ -145,28 +129,24 @@ def make_cell(root: Path, variant: str = "int8", noise: float = 0.0, model: str 
     })  # fmt: skip
     (folder / "compile.log").write_text("reading\nwriting <done>\n")
     write_json(folder / "infer.json", {"samples": people, "latency_ms": 7.125, "device": "a test", "simulated": True})
-    maps = load_arrays(reference.folder / "outputs.npz")["heatmaps"]
-    if noise:
-        maps = maps + np.random.default_rng(5).normal(0, noise, maps.shape)
-        maps = np.round(maps / noise) * noise
-    np.savez(folder / "outputs.npz", heatmaps=maps.astype(np.float32))
+    random = np.random.default_rng(5)
+    for name, value in outputs.items() if noise else ():
+        outputs[name] = (np.round((value + random.normal(0, noise, value.shape)) / noise) * noise).astype(np.float32)
+    np.savez(folder / "outputs.npz", **outputs)
     compare_cell(cell)
     measure_cell(cell)
     return folder
 
 
 def make_float(
-    root: Path, reference: FloatReference, model: str, weights: str, ground_truth: bool, people: int
+    root: Path, reference: FloatReference, model: str, weights: str, ground_truth: bool, people: int, task: str
 ) -> None:
     """out/<model>/float, and the evaluation set."""
     evaluation = root / "evaluation"
     if not evaluation.exists():
         make_image_set(evaluation, people, seed=2, ground_truth=ground_truth)
-    spec: dict[str, Any] = {
-        "name": model, "task": "topdown_pose", "decode": {"kind": "heatmap", "keypoints": "coco17"},
-        "input": {"shape": [1, 3, 128, 96], "color": "rgb", "scale": 255, "mean": [0.485, 0.456, 0.406],
-                  "std": [0.229, 0.224, 0.225]},
-        "architecture": {"kind": "hrnet"}, "gate": {"int8": {"oks": 0.95, "ap_drop": 0.03}},
+    spec: dict[str, Any] = SPECS[task] | {
+        "name": model, "task": task, "architecture": {"kind": "hrnet"},
         "weights": {"file": "w.pth", "licence": "Apache-2.0"},
     }  # fmt: skip
     kind = {"random": "random", "onnx": "onnx"}.get(weights, "weights")
@@ -184,25 +164,16 @@ def make_float(
     })  # fmt: skip
     make_samples(reference)
     image_set = ImageSet.open(evaluation)
-    instances = evaluation_instances(image_set, reference.spec)
-    centers, scales = geometry(instances, reference.spec)
-    if ground_truth:
-        by_id = {one["id"]: one for one in image_set.annotations.people()}
-        people_points = [np.reshape(by_id[one.annotation_id]["keypoints"], (-1, 3))[:, :2] for one in instances]
-    else:  # nobody knows where the joints are: a standing person in each box
-        people_points = [STANDING * one.box[3] + [one.box[0] + one.box[2] / 2, one.box[1]] for one in instances]
-    maps = true_heatmaps(np.array(people_points), centers, scales, (48, 64))
-    np.savez(reference.folder / "outputs.npz", heatmaps=maps)
-    write_predictions(reference.folder / "predictions.json", instances, decode_people(maps, centers, scales))
+    decoder = task_of(reference.spec)
+    instances = decoder.instances(image_set)
+    outputs = OUTPUTS[task](decoder, image_set, instances)
+    np.savez(reference.folder / "outputs.npz", **outputs)
+    write_predictions(reference.folder / "predictions.json", instances, decoder.decode(outputs, instances))
 
 
 def measure_cell(cell: Cell) -> None:
     """metrics.json, by the real evaluation, from the outputs of both networks."""
-    image_set = ImageSet.open(cell.evaluation_folder)
-    instances = evaluation_instances(image_set, cell.spec)
-    centers, scales = geometry(instances, cell.spec)
-    people = [
-        decode_people(load_arrays(folder / "outputs.npz")["heatmaps"], centers, scales)
-        for folder in (cell.float_folder, cell.folder)
-    ]
-    write_json(cell.folder / "metrics.json", metrics(image_set, instances, cell.spec, *people))
+    task, image_set = task_of(cell.spec), ImageSet.open(cell.evaluation_folder)
+    instances = task.instances(image_set)
+    found = [task.decode(load_arrays(folder / "outputs.npz"), instances) for folder in (cell.float_folder, cell.folder)]
+    write_json(cell.folder / "metrics.json", metrics(task, image_set, instances, *found))

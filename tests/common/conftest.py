@@ -7,11 +7,20 @@ from pathlib import Path
 
 import pytest
 
+import common.set_layout
 import common.spec
 from common.draw import draw_cell
 from common.job import Cell
 from common.proof import prove
 from tests.common.cell_fixture import make_cell, make_chip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is known about image sets from earlier checks is the tests' own, and not the checkout's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common.set_layout, "VERDICTS", tmp_path_factory.mktemp("verdicts"))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +54,19 @@ def made_cells(vendors: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             draw_cell(cell)
             prove(cell)
     yield root
+
+
+@pytest.fixture(scope="session")
+def whole_cells(vendors: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project folder with finished cells of networks that see whole photographs: bottomup_pose and detection, each
+    as fp32 (equal to float) and int8 (with noise). Look, do not touch.
+    """
+    root = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common.spec, "VENDORS_FOLDER", vendors)
+        for task, noise in (("bottomup_pose", 0.03), ("detection", 0.3)):
+            for variant in ("fp32", "int8"):
+                cell = Cell(make_cell(root, variant, noise if variant == "int8" else 0.0, model=task, task=task))
+                draw_cell(cell)
+                prove(cell)
+        yield root

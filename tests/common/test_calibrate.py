@@ -9,8 +9,13 @@ from common.calibrate import box_overlap, calibrate, choose
 from common.errors import UserError
 from common.files import sha256_file
 from common.imageset import ImageSet, Instance
-from common.preprocess import box_to_center_scale, crop_person, normalize, read_image
+from common.preprocess import box_to_center_scale, crop_person, denormalize, normalize, read_image
+from common.tasks import task_of, whole_images
+from tests.common.cell_networks import spec_of
 from tests.common.image_sets import change_json, make_set, person, picture, pose_spec
+from tests.common.test_mpii import mpii_folder
+
+WHOLE = ("bottomup_pose", "detection")  # tasks whose networks see whole photographs
 
 
 def run(folder, calibration, evaluation=None, count=100, force=False, spec=None):
@@ -195,6 +200,87 @@ def test_unreadable_image_stops_the_calibration(tmp_path):
     assert not (tmp_path / "calib").exists()
 
 
-def test_wrong_keypoint_set_stops_the_calibration(tmp_path):
-    with pytest.raises(UserError, match="mpii16"):
-        run(tmp_path / "calib", make_set(tmp_path / "set"), spec=pose_spec(keypoints="mpii16"))
+def test_another_known_keypoint_set_is_welcome_for_its_boxes(tmp_path):
+    """COCO's people calibrate a network of MPII's joints: a crop needs a box and nothing more."""
+    calibration = make_set(tmp_path / "set", images=12)
+    manifests = [run(tmp_path / name, calibration, spec=pose_spec(keypoints=name)) for name in ("mpii16", "coco17")]
+    assert manifests[0]["samples"] == manifests[1]["samples"]
+
+
+@pytest.mark.parametrize("keypoints", ["mpii16", "coco17"])
+def test_people_of_mpii_calibrate_networks_of_either_set(tmp_path, keypoints):
+    mpii_folder(tmp_path / "mpii", people=16)
+    manifest = run(tmp_path / "calib", tmp_path / "mpii", spec=pose_spec(keypoints=keypoints))
+    assert manifest["boxes"] == "gt" and manifest["candidates"] == 16 and manifest["count"] >= 8
+    assert states(manifest)["preprocessing"] == "ok"
+
+
+@pytest.mark.parametrize("names", [None, "shuffled"])
+def test_unknown_keypoints_stop_the_calibration(tmp_path, names):
+    """Five keypoints, or COCO's in another order: nobody knows what they are, so the file may be damaged."""
+    calibration = make_set(tmp_path / "set")
+
+    def change(content):
+        if names:
+            content["categories"][0]["keypoints"].reverse()
+            return
+        del content["categories"][0]["keypoints"]
+        for annotation in content["annotations"]:
+            annotation["keypoints"] = annotation["keypoints"][:15]
+
+    change_json(calibration / "person_keypoints.json", change)
+    with pytest.raises(UserError, match="another order" if names else "15 keypoint numbers"):
+        run(tmp_path / "calib", calibration)
+    assert not (tmp_path / "calib").exists()
+
+
+@pytest.mark.parametrize("task", WHOLE)
+def test_whole_photographs_are_what_these_networks_see(tmp_path, task):
+    """No boxes are needed, and each image of the set is one sample, made as at run time."""
+    calibration, spec = make_set(tmp_path / "set", images=40, annotated=False), spec_of(task)
+    manifest = run(tmp_path / "calib", calibration, make_set(tmp_path / "other", images=5, seed=1), spec=spec)
+    assert set(states(manifest).values()) == {"ok"}, manifest["lint"]
+    assert manifest["boxes"] == "whole_images" and manifest["count"] == manifest["candidates"] == 40
+    (finding,) = [one for one in manifest["lint"] if one["check"] == "whole_images"]
+    size = f"{spec.input.width}x{spec.input.height}"
+    assert f"40 whole photographs, fitted into {size} as at run time: what the network sees" in finding["message"]
+    for index, instance in enumerate(whole_images(ImageSet.open(calibration))):
+        sample = manifest["samples"][index]
+        assert (sample["image"], sample["box"]) == (instance.file, [0, 0, 160, 120])
+        expected = task_of(spec).input_of(read_image(calibration / instance.file), instance)
+        np.testing.assert_array_equal(np.load(tmp_path / "calib" / sample["file"])[0], expected)
+
+
+@pytest.mark.parametrize("task", WHOLE)
+def test_people_do_not_matter_to_these_networks(tmp_path, task):
+    """Several people, weak detections, or keypoints that nobody knows: one sample for each photograph all the same."""
+    calibration = make_set(tmp_path / "set", images=12, people=3)
+    change_json(calibration / "person_keypoints.json", lambda c: c["categories"][0]["keypoints"].reverse())
+    entry = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 90], "score": 0.1}
+    (calibration / "person_detections.json").write_text(json.dumps([entry]))
+    assert run(tmp_path / "calib", calibration, spec=spec_of(task))["count"] == 12
+    assert run(tmp_path / "fewer", calibration, spec=spec_of(task), count=9)["count"] == 9
+
+
+@pytest.mark.parametrize("task", WHOLE)
+def test_whole_photographs_are_linted_too(tmp_path, task):
+    spec, evaluation = spec_of(task), make_set(tmp_path / "other", images=4, seed=1, annotated=False)
+    calibration = make_set(tmp_path / "set", images=12, annotated=False)
+    shutil.copy(calibration / "5.png", evaluation / "holiday.png")
+    refused(tmp_path, calibration, "1 calibration images are also in the evaluation", evaluation=evaluation, spec=spec)
+    for number in range(6, 13):
+        shutil.copy(calibration / "1.png", calibration / f"{number}.png")
+    error = refused(tmp_path, calibration, "only 5 different samples", spec=spec)
+    assert "duplicates: 7 of 12 samples repeat others" in error.message
+
+
+def test_the_contact_sheet_of_a_large_square_input(tmp_path):
+    spec = spec_of("detection", shape=[1, 3, 512, 512])
+    run(tmp_path / "calib", make_set(tmp_path / "set", images=11, annotated=False), spec=spec)
+    sheet = cv2.imread(str(tmp_path / "calib" / "contact_sheet.jpg"))
+    assert sheet.shape == (2 * 128, 10 * 128, 3)
+    # 160x120 photographs leave an eighth of the square above and below to the border.
+    assert np.abs(sheet[2:14, 2:1278].astype(int) - 114).max() <= 4
+    first = denormalize(np.load(tmp_path / "calib/0000.npy")[0], spec.input)
+    small = cv2.resize(first, (128, 128), interpolation=cv2.INTER_AREA)
+    assert np.abs(sheet[:128, :128].astype(int) - small).mean() < 6

@@ -3,14 +3,16 @@ import json
 import numpy as np
 import pytest
 
-from common.compare import BOX_TO_AREA, SQNR_LIMIT_DB, compare, compare_tensors, cosine_similarity, sqnr_db
+from common.agreement import BOX_TO_AREA
+from common.compare import SQNR_LIMIT_DB, compare, compare_tensors, cosine_similarity, sqnr_db
 from common.errors import UserError
 from common.keypoints import COCO17
 from tests.common.image_sets import pose_spec
 
-# Crops of 48 x 64 pixels at one image pixel per heatmap pixel would be 48 wide maps; the maps here are 12 wide,
-# so with scale 0.24 (48 pixels) one heatmap pixel is 4 image pixels.
-INSTANCE = {"box": [0, 0, 40, 50], "area": 1000.0, "center": [100.0, 100.0], "scale": [0.24, 0.32]}
+# The box with its padding of 1.25 is 48 x 64 image pixels; the maps here are 12 wide, so one heatmap pixel is 4 image
+# pixels.
+BOX = [80.8, 74.4, 38.4, 51.2]
+INSTANCE = {"image_id": 1, "file": "1.png", "annotation_id": 5, "score": 1.0, "box": BOX, "area": 1000.0}
 
 
 def peaks(samples=2, x=6, y=8):
@@ -26,7 +28,9 @@ def compared(reference, value, instances=None, **names):
 
 def test_equal_outputs_are_perfect_and_valid_json():
     result = compared(peaks(), peaks())
-    assert result["oks"] == 1 and result["samples"] == 2 and result["oks_instances"] == [1, 1]
+    assert result["agreement"] == result["oks"] == 1
+    assert result["samples"] == 2 and result["agreement_instances"] == [1, 1] and result["found"] == [2, 2]
+    assert result["similarity"] == "OKS" and "all keypoints count" in result["agreement_of"]
     output = result["outputs"]["heatmaps"]
     assert output["cosine"] == pytest.approx(1) and output["sqnr_db"] == SQNR_LIMIT_DB and output["max_abs"] == 0
     assert [channel["name"] for channel in output["channels"]] == list(COCO17.names)
@@ -39,11 +43,11 @@ def test_oks_of_one_moved_joint_in_closed_form():
     value[1, 9, 8, 7] = 1  # the left wrist of the second person is one heatmap pixel off: 4 image pixels
     result = compared(peaks(), value)
     term = np.exp(-(4.0**2) / (2 * 1000 * (2 * 0.062) ** 2))
-    assert result["oks_instances"] == pytest.approx([1, (16 + term) / 17])
-    assert result["oks"] == pytest.approx((1 + (16 + term) / 17) / 2)
+    assert result["agreement_instances"] == pytest.approx([1, (16 + term) / 17])
+    assert result["agreement"] == pytest.approx((1 + (16 + term) / 17) / 2)
     assert result["joints"]["left_wrist"] == pytest.approx((1 + term) / 2)
     assert result["joints"]["right_wrist"] == 1
-    assert result["worst_instance"] == 1 and result["oks_minimum"] == result["oks_instances"][1]
+    assert result["worst_instance"] == 1 and result["agreement_minimum"] == result["agreement_instances"][1]
     channels = {channel["name"]: channel for channel in result["outputs"]["heatmaps"]["channels"]}
     # Two peaks against one of them and one elsewhere: cosine 1/2; signal 2, noise 2: 0 dB.
     assert channels["left_wrist"]["cosine"] == pytest.approx(0.5)
@@ -56,8 +60,8 @@ def test_without_a_segment_area_part_of_the_box_counts():
     value[:, 9] = 0
     value[:, 9, 8, 7] = 1
     instance = INSTANCE | {"area": None}
-    term = np.exp(-(4.0**2) / (2 * BOX_TO_AREA * 40 * 50 * (2 * 0.062) ** 2))
-    assert compared(peaks(), value, [instance] * 2)["oks"] == pytest.approx((16 + term) / 17)
+    term = np.exp(-(4.0**2) / (2 * BOX_TO_AREA * 38.4 * 51.2 * (2 * 0.062) ** 2))
+    assert compared(peaks(), value, [instance] * 2)["agreement"] == pytest.approx((16 + term) / 17)
 
 
 def test_median_and_worst_instance():
@@ -124,7 +128,7 @@ def test_more_noise_is_worse_in_every_measure():
     random = np.random.default_rng(1)
     maps = random.random((4, 17, 16, 12)).astype(np.float32)
     results = [compared(maps, maps + random.normal(0, level, maps.shape)) for level in (0.001, 0.05, 0.5)]
-    for key in (lambda r: r["oks"], lambda r: r["outputs"]["heatmaps"]["cosine"],
+    for key in (lambda r: r["agreement"], lambda r: r["outputs"]["heatmaps"]["cosine"],
                 lambda r: r["outputs"]["heatmaps"]["sqnr_db"]):  # fmt: skip
         values = [key(result) for result in results]
         assert values == sorted(values, reverse=True) and len(set(values)) == 3

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from common.draw import MARGIN, PANEL, Sample, draw_cell, further_indices, joints_in_words, worst_joints
+from common.draw import MARGIN, PANEL, draw_cell, further_indices
 from common.draw_figure import Text, channel_figure, heatmap_tiles, letter
+from common.draw_person import Sample, joints_in_words, worst_joints
 from common.draw_skeleton import (
     SIDE_COLORS,
     draw_skeleton,
@@ -22,7 +23,8 @@ from common.errors import UserError
 from common.files import read_json
 from common.job import Cell
 from common.keypoints import COCO17, MPII16
-from tests.common.cell_fixture import CHIP, STANDING, make_cell
+from tests.common.cell_fixture import CHIP, make_cell
+from tests.common.cell_networks import STANDING
 
 TOP, GAP = 92, 12  # where pair_picture puts its panels
 NAMES = COCO17.names
@@ -39,7 +41,7 @@ def halves(path):
 def sample(float_points, chip_points):
     zeros = np.zeros((17, 1))
     points = [np.hstack([np.asarray(points, float), zeros]) for points in (float_points, chip_points)]
-    return Sample(0, "a.jpg", [0, 0], [1, 1], *points, np.ones(17), 1.0)
+    return Sample(0, "a.jpg", [0, 0], [1, 1], *points, 1.0)
 
 
 def test_both_halves_are_equal_when_the_chip_equals_float(made_cells):
@@ -54,7 +56,7 @@ def test_halves_differ_when_the_chip_differs_and_float_is_drawn_left(made_cells)
     # The chip's image differs from float's only around limbs; far corners are the same photograph.
     assert np.array_equal(left[:40, :40], right[:40, :40])
     index = read_json(noisy / "compare.json")["worst_instance"]
-    prediction = read_json(made_cells / "out/toy_pose/float/predictions.json")["instances"][index]
+    prediction = read_json(made_cells / "out/toy_pose/float/predictions.json")["found"][index]
     instance = read_json(made_cells / "out/toy_pose/float/samples.json")["instances"][index]
     points = np.reshape(prediction["keypoints"], (17, 3))
     spots = points_on_panel(points, instance["center"], instance["scale"], panel_size(96, 128, PANEL))
@@ -74,8 +76,8 @@ def test_pictures_are_listed_with_the_figures_of_compare_json(made_cells):
         image = cv2.imread(str(folder / file))
         assert image.shape[1] <= 1400
         assert image.std() > 10
-    worst = compared["oks_instances"][compared["worst_instance"]]
-    assert worst == min(compared["oks_instances"])
+    worst = compared["agreement_instances"][compared["worst_instance"]]
+    assert worst == min(compared["agreement_instances"])
     assert f"OKS {worst:.4f}" in listed["pictures"][0]["caption"]
     assert "Test <Chip> int8" in listed["pictures"][0]["caption"]
     assert not list(folder.glob(".partial-*"))

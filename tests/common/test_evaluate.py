@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import engine, predictions
+from common import engine, inference
 from common.compare import compare_cell
 from common.errors import UserError
 from common.evaluate import evaluate_cell, metrics
 from common.files import read_json
 from common.imageset import ImageSet
 from common.job import Cell, FloatReference
-from common.keypoints import COCO17
 from common.onnx_graph import run_onnx
-from common.predictions import heatmaps_of, instance_scores, read_predictions
+from common.predictions import read_predictions
 from common.reference import make_reference as run_reference
-from common.samples import evaluation_instances, load_arrays, make_samples, network_inputs, sample_count
+from common.samples import load_arrays, make_samples, network_inputs, sample_count
+from common.tasks import task_of
 from tests.common.image_sets import make_set, pose_spec
 from tests.common.tiny_network import make_cell, make_reference
 
@@ -49,8 +49,9 @@ def test_samples_are_the_first_instances_as_the_network_sees_them(built):
     image_set = ImageSet.open(description["set"])
     samples = load_arrays(reference / "samples.npz")
     assert list(samples) == ["image"] and samples["image"].dtype == np.float32
-    instances = evaluation_instances(image_set, pose_spec())
-    np.testing.assert_array_equal(samples["image"], network_inputs(image_set, instances, pose_spec()))
+    task = task_of(pose_spec())
+    instances = task.instances(image_set)
+    np.testing.assert_array_equal(samples["image"], network_inputs(image_set, instances, task))
     assert description["boxes"] == "gt" and len(description["instances"]) == 12
     first = description["instances"][0]
     assert first["file"] == "1.png" and first["annotation_id"] == 10 and first["box"] == [10, 12, 40, 80]
@@ -76,7 +77,7 @@ def test_lossless_chip(built):
     cell = Cell(folder)
     compare_cell(cell)
     evaluate_cell(cell)
-    assert read_json(folder / "compare.json")["oks"] == 1
+    assert read_json(folder / "compare.json")["agreement"] == 1
     result = read_json(folder / "metrics.json")
     assert result["drop"] == {"AP": 0, "interval": [0, 0]} and result["float"] == result["chip"]
     assert result["instances"] == 12 and result["images"] == 6
@@ -88,7 +89,7 @@ def test_ruined_chip(built):
     _, folder = built
     simulate(folder, lambda outputs: {name: -value for name, value in outputs.items()})
     compare_cell(Cell(folder))
-    assert read_json(folder / "compare.json")["oks"] < 0.6
+    assert read_json(folder / "compare.json")["agreement"] < 0.6
 
 
 def test_ap_falls_when_the_chip_is_worse(built, monkeypatch):
@@ -99,7 +100,7 @@ def test_ap_falls_when_the_chip_is_worse(built, monkeypatch):
     truth = {
         a["id"]: a for a in json.loads((reference.parents[1] / "set/person_keypoints.json").read_text())["annotations"]
     }
-    for entry in entries["instances"]:
+    for entry in entries["found"]:
         entry["keypoints"] = truth[entry["annotation_id"]]["keypoints"]
     (reference / "predictions.json").write_text(json.dumps(entries))
     evaluate_cell(Cell(folder))
@@ -119,7 +120,7 @@ def test_instances_beyond_the_samples_are_run_in_chunks(tmp_path, monkeypatch):
     whole = (reference / "predictions.json").read_text()
 
     monkeypatch.setattr("common.samples.MAXIMUM_SAMPLES", 5)
-    monkeypatch.setattr(predictions, "CHUNK", 3)
+    monkeypatch.setattr(inference, "CHUNK_BYTES", 3 * 4 * 3 * 64 * 48)
     make_samples(FloatReference(reference))
     run_reference(FloatReference(reference))
     assert len(load_arrays(reference / "outputs.npz")["heatmaps"]) == 5
@@ -157,8 +158,8 @@ def test_without_ground_truth_ap_is_null_with_a_reason(tmp_path):
     evaluate_cell(Cell(folder))
     result = read_json(folder / "metrics.json")
     assert result["float"]["AP"] is None and result["drop"]["AP"] is None and result["float"]["interval"] is None
-    assert "person_keypoints.json" in result["reason"] and "no AP" in result["protocol"]
-    assert read_json(folder / "compare.json")["oks"] == 1
+    assert "person_keypoints.json" in result["reason"] and "no metric" in result["protocol"]
+    assert read_json(folder / "compare.json")["agreement"] == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"not an archive"])
@@ -189,23 +190,10 @@ def test_pickled_arrays_are_refused(tmp_path):
 def test_predictions_of_another_set_are_refused(built):
     reference, _ = built
     image_set = ImageSet.open(read_json(reference / "samples.json")["set"])
-    instances = evaluation_instances(image_set, pose_spec())
-    assert read_predictions(reference / "predictions.json", instances, COCO17).shape == (12, 17, 3)
+    instances = task_of(pose_spec()).instances(image_set)
+    assert read_predictions(reference / "predictions.json", instances).keypoints.shape == (12, 17, 3)
     with pytest.raises(UserError, match="another evaluation set"):
-        read_predictions(reference / "predictions.json", instances[1:], COCO17)
-
-
-def test_instance_score_is_box_score_times_mean_of_counted_keypoints():
-    people = np.zeros((3, 17, 3), np.float32)
-    people[0, :4, 2] = [0.19, 0.4, 0.8, -1]  # 0.19 is not above 0.2
-    people[1, :, 2] = 0.1
-    people[2, :, 2] = 1.5
-    np.testing.assert_allclose(instance_scores(people, np.array([0.5, 1, 1])), [0.5 * 0.6, 0, 1.5], rtol=1e-6)
-
-
-def test_the_last_of_several_fitting_outputs_counts():
-    outputs = {"stage1": np.zeros((1, 17, 4, 4)), "stage2": np.ones((1, 17, 4, 4)), "tags": np.zeros((1, 34, 4, 4))}
-    assert heatmaps_of(outputs, COCO17, "cell").max() == 1
+        read_predictions(reference / "predictions.json", instances[1:])
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real network and photographs beside the project")
@@ -214,8 +202,13 @@ def test_known_accuracy_of_a_real_network(boxes, expected):
     """12 people of COCO val2017. 0.594 is what other code measured for this network, on the boxes as annotated."""
     spec = pose_spec(shape=[1, 3, 256, 192], ground_truth_boxes=boxes)
     image_set = ImageSet.open(REAL / "coco_val_4")
-    instances = evaluation_instances(image_set, spec)
-    outputs = run_onnx(str(REAL / "simplepose_256x192.onnx"), {"data": network_inputs(image_set, instances, spec)})
-    people = predictions.predict(image_set, instances, spec, outputs, None, "float")
-    found = metrics(image_set, instances, spec, people, people)
-    assert found["instances"] == 12 and found["float"]["AP"] == pytest.approx(expected, abs=0.0006)
+    task = task_of(spec)
+    instances = task.instances(image_set)
+    outputs = run_onnx(str(REAL / "simplepose_256x192.onnx"), {"data": network_inputs(image_set, instances, task)})
+    people = inference.predict(task, image_set, instances, outputs, None, "float")
+    found = metrics(task, image_set, instances, people, people)
+    assert (
+        found["instances"] == 12
+        and found["metric"] == "AP"
+        and found["float"]["AP"] == pytest.approx(expected, abs=0.0006)
+    )

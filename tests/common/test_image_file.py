@@ -74,3 +74,17 @@ def test_damage_at_random_places_never_ends_in_a_traceback(tmp_path, seed):
         except UserError:
             continue
         assert width > 0 and height > 0
+
+
+def test_the_header_alone_is_enough_unless_it_is_long(tmp_path, monkeypatch):
+    """A camera may put its preview and colour profile before the size: then the file is read further."""
+    path = tmp_path / "photo.jpg"
+    data = encoded(".jpg", 300, 200)
+    path.write_bytes(data[: len(data) // 2])
+    assert image_size(path, whole=False) == (300, 200)
+    long = b"".join(b"\xff\xe2\xff\xff" + bytes(65533) for _ in range(3))
+    path.write_bytes(data[:2] + long + data[2:])
+    assert image_size(path, whole=False) == image_size(path) == (300, 200)
+    path.write_bytes(data[:2] + long)
+    with pytest.raises(UserError, match=r"photo\.jpg is truncated"):
+        image_size(path, whole=False)

@@ -6,6 +6,7 @@ import pytest
 from common.calibrate import calibrate
 from common.imageset import ImageSet
 from common.lint import Subject, check_evaluation_overlap, check_preprocessing, check_shape, check_units, lint
+from tests.common.cell_networks import spec_of
 from tests.common.image_sets import MEAN, STD, make_set, pose_spec
 
 MEAN_, STD_ = np.array(MEAN)[:, None, None], np.array(STD)[:, None, None]
@@ -95,3 +96,66 @@ def test_a_set_that_is_its_own_evaluation_set_is_red(made, tmp_path):
     same = Subject(whole.folder, whole.samples, "gt", whole.spec, whole.calibration, whole.calibration)
     finding = check_evaluation_overlap(same)
     assert finding.state == "fail" and finding.message.startswith("12 calibration images")
+
+
+@pytest.fixture(params=["bottomup_pose", "detection"])
+def whole(request, tmp_path):
+    """(spec, linted calibration of 12 whole photographs, a function that spoils its tensors and looks again)."""
+    spec = spec_of(request.param)
+    image_set = ImageSet.open(make_set(tmp_path / "set", images=12, annotated=False))
+    manifest = calibrate(tmp_path / "calib", image_set, None, spec, 99, False, "cell")
+
+    def look(spoil):
+        for sample in manifest["samples"]:
+            path = tmp_path / "calib" / sample["file"]
+            np.save(path, np.ascontiguousarray(spoil(np.load(path)), np.float32))
+        return check_preprocessing(
+            Subject(tmp_path / "calib", manifest["samples"], "whole_images", spec, image_set, None)
+        )
+
+    return spec, look
+
+
+def test_whole_photographs_are_recomputed(whole):
+    _, look = whole
+    assert look(lambda x: x).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("words", "spoil"),
+    [
+        ("red and blue are swapped", lambda x, mean, std: ((x * std + mean)[:, ::-1] - mean) / std),
+        ("not divided by the scale", lambda x, mean, std: ((x * std + mean) * 255 - mean) / std),
+        ("no slip that is known", lambda x, mean, std: x[..., ::-1]),
+        ("no slip that is known", lambda x, mean, std: np.roll(x, 1, axis=2)),
+    ],
+)
+def test_slips_of_whole_photographs_are_named(whole, words, spoil):
+    spec, look = whole
+    mean, std = (np.array(values)[:, None, None] for values in (spec.input.mean, spec.input.std))
+    finding = look(lambda x: spoil(x, mean, std))
+    assert finding.state == "fail" and words in finding.message
+
+
+@pytest.mark.parametrize(("border", "name"), [(114, "grey 114, a letterbox"), (0, "black"), (128, "grey 128")])
+def test_another_border_is_named(whole, border, name):
+    """The photographs are 160x120: in a frame of another shape, the rest must have the declared value."""
+    spec, look = whole
+    mean, std = (np.array(values)[:, None, None] for values in (spec.input.mean, spec.input.std))
+    declared = (spec.input.border / 255 - mean) / std
+    changed = (border / 255 - mean) / std
+    finding = look(lambda x: np.where(np.abs(x - declared).max(axis=1, keepdims=True) < 1e-4, changed, x))
+    if border == spec.input.border:
+        assert finding.state == "ok"
+    else:
+        assert finding.state == "fail" and f"the border is {name}, declared is {spec.input.border}" in finding.message
+
+
+def test_a_grey_network_of_whole_photographs(tmp_path):
+    spec = spec_of("detection", color="gray", shape=[1, 1, 96, 128], mean=[0.4], std=[0.2])
+    image_set = ImageSet.open(make_set(tmp_path / "set", images=12, annotated=False))
+    manifest = calibrate(tmp_path / "calib", image_set, None, spec, 99, False, "cell")
+    whole = Subject(tmp_path / "calib", manifest["samples"], "whole_images", spec, image_set, None)
+    assert check_preprocessing(whole).state == "ok"
+    np.save(tmp_path / "calib/0003.npy", np.load(tmp_path / "calib/0003.npy") + 2)
+    assert "the mean was not subtracted" in check_preprocessing(whole).message

@@ -45,6 +45,92 @@ def test_read_image_makes_three_channels_of_grey_and_refuses_missing_and_truncat
         read_image(tmp_path / "cut.jpg")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
+def test_one_pixel(tmp_path, suffix):
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), np.full((1, 1, 3), 77, np.uint8))
+    image = read_image(tmp_path / f"a{suffix}")
+    assert image.shape == (1, 1, 3) and (abs(image.astype(int) - 77) <= 2).all()
+    crop = crop_person(image, [0.5, 0.5], [1 / 200, 1 / 200], (48, 64))
+    assert np.isfinite(normalize(crop, pose_spec().input)).all()
+
+
+def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 8, 3), np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), values)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), values // 256)
+    cv2.imwrite(str(tmp_path / "grey.png"), values[..., 0])
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(values[..., :1] // 256, 3, axis=2))
+
+
+def test_transparency_is_dropped_and_the_colour_below_it_stays(tmp_path):
+    values = np.random.default_rng(1).integers(0, 256, (9, 8, 4), np.uint8)
+    values[0, 0] = (10, 20, 30, 0)
+    cv2.imwrite(str(tmp_path / "alpha.png"), values)
+    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), values[..., :3])
+
+
+def pillow():
+    return pytest.importorskip("PIL.Image", reason="Pillow writes what OpenCV cannot")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P"])
+def test_black_and_white_grey_and_palette(tmp_path, mode):
+    source = pillow().fromarray(picture(3)[..., ::-1]).convert(mode)
+    source.save(tmp_path / "image.png", **({"transparency": 3} if mode == "P" else {}))
+    expected = np.asarray(source.convert("L" if mode == "LA" else "RGB"))
+    expected = expected[..., ::-1] if expected.ndim == 3 else np.repeat(expected[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_image(tmp_path / "image.png"), expected)
+
+
+def without_adobe_marker(data):
+    start = data.index(b"Adobe") - 4
+    return data[:start] + data[start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") :]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_cmyk_is_printed_on_white_paper(tmp_path, marked):
+    """Each ink takes its share of the light, and black its share of what is left: R = (1 - C) (1 - K).
+
+    The file stores 255 - ink, as Adobe does; without Adobe's marker readers take it for the same.
+    """
+    ink = cv2.resize(
+        np.random.default_rng(2).integers(0, 256, (4, 5, 4), np.uint8), (80, 64), interpolation=cv2.INTER_CUBIC
+    )
+    path = tmp_path / "print.jpg"
+    pillow().frombytes("CMYK", (80, 64), ink.tobytes()).save(path, quality=100, subsampling=0)
+    assert b"Adobe" in path.read_bytes()
+    if not marked:
+        path.write_bytes(without_adobe_marker(path.read_bytes()))
+    light = 1 - ink / 255.0
+    expected = 255 * light[..., 2::-1] * light[..., 3:]
+    assert np.abs(read_image(path) - expected).mean() < 1.5  # JPEG, and OpenCV's rounding
+
+
+@pytest.mark.parametrize(("suffix", "stored"), [(".jpg", ".png"), (".png", ".jpg"), (".bmp", ".webp")])
+def test_a_wrong_suffix_does_not_matter(tmp_path, suffix, stored):
+    path = tmp_path / f"image{suffix}"
+    path.write_bytes(cv2.imencode(stored, picture(1))[1].tobytes())
+    assert read_image(path).shape == (120, 160, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.jpg", b"GIF89a"), ("a.png", b"II*\x00"), ("a.jpg", b"%PDF-1.4"), ("a.webp", b"RIFF")]
+)
+def test_another_kind_of_file_is_refused_by_name(tmp_path, name, start):
+    (tmp_path / name).write_bytes(start + bytes(200))
+    with pytest.raises(UserError, match=f"{name} is not a JPEG, PNG, BMP or WebP file"):
+        read_image(tmp_path / name)
+
+
+def test_damaged_pixels_are_refused_by_name(tmp_path):
+    """PNG has checksums: what libpng cannot unpack must not pass as grey."""
+    data = bytearray(cv2.imencode(".png", picture(1))[1].tobytes())
+    data[len(data) // 2] ^= 0x55
+    (tmp_path / "bad.png").write_bytes(bytes(data))
+    with pytest.raises(UserError, match=r"bad\.png cannot be decoded"):
+        read_image(tmp_path / "bad.png")
+
+
 def test_ground_truth_box_is_one_pixel_smaller_and_clipped():
     np.testing.assert_allclose(clip_ground_truth_box([10, 20, 30, 40], 640, 480), [10, 20, 29, 39])
     np.testing.assert_allclose(clip_ground_truth_box([600, 20, 60, 40], 640, 480), [600, 20, 39, 39])
@@ -117,6 +203,18 @@ def test_normalize_by_hand_for_each_colour_order():
     assert grey.shape == (1, 64, 48)
     luminance = round(0.299 * 200 + 0.587 * 100 + 0.114 * 10)
     np.testing.assert_allclose(grey[0, 5, 7], (luminance / 255 - 0.5) / 0.25, rtol=1e-5)
+
+
+def test_looked_up_values_are_those_of_the_arithmetic():
+    """Bit for bit, for all 256 values: float32 divisions in the written order, no precomputed factor."""
+    crop = np.arange(256, dtype=np.uint8).reshape(16, 16)[..., None].repeat(3, axis=2)
+    for declared in (
+        pose_spec().input,
+        pose_spec(color="bgr", scale=1, mean=[103.53, 116.28, 123.675], std=[57.375, 57.12, 58.395]).input,
+    ):
+        values = crop.astype(np.float32) / np.float32(declared.scale)
+        expected = (values - np.float32(declared.mean)) / np.float32(declared.std)
+        np.testing.assert_array_equal(normalize(crop, declared), expected.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])

@@ -18,14 +18,15 @@ from tests.common.cell_fixture import CHIP, make_cell
 GATE = GateSpec(oks=0.95, ap_drop=0.03)
 
 
-def measured(before, after, interval):
+def measured(before, after, interval, metric="AP"):
     drop = None if before is None else before - after
-    return {"float": {"AP": before}, "chip": {"AP": after}, "drop": {"AP": drop, "interval": interval},
-            "protocol": "in words"}  # fmt: skip
+    return {"metric": metric, "float": {metric: before}, "chip": {metric: after},
+            "drop": {metric: drop, "interval": interval}, "protocol": "in words"}  # fmt: skip
 
 
 def compared(oks):
-    return {"oks": oks, "samples": 9, "outputs": {"heatmaps": {"cosine": 0.999, "sqnr_db": 30.0, "max_abs": 0.1}}}
+    return {"similarity": "OKS", "agreement": oks, "samples": 9,
+            "outputs": {"heatmaps": {"cosine": 0.999, "sqnr_db": 30.0, "max_abs": 0.1}}}  # fmt: skip
 
 
 def state_of(cell, name):
@@ -52,6 +53,15 @@ def test_the_metric_is_red_only_for_a_loss_above_the_gate_that_is_not_chance(bef
 def test_figures_name_what_was_measured():
     figures = judge_metric(measured(0.9, 0.84, [0.02, 0.1]), GATE, "published").figures
     assert figures == "AP 0.9000 float, 0.8400 chip, drop 0.0600, 95 % interval +0.0200 to +0.1000 (gate 0.03)"
+
+
+def test_the_metric_and_the_similarity_go_by_their_names():
+    found = judge_metric(measured(0.9, 0.8, [0.05, 0.15], "PCKh"), GATE, "published")
+    assert (found.state, found.figures[:44]) == ("failed", "PCKh 0.9000 float, 0.8000 chip, drop 0.1000,")
+    missing = judge_metric(measured(None, None, None, "PCKh") | {"reason": "no joints"}, GATE, "published")
+    assert missing.why == "no PCKh: no joints"
+    detected = judge_agreement(compared(0.7) | {"similarity": "IoU"}, GATE, "published")
+    assert (detected.state, detected.figures[:34]) == ("failed", "IoU 0.7000 against float (gate 0.9")
 
 
 def test_figures_say_when_the_people_are_rendered():
@@ -81,6 +91,31 @@ def test_steps_before_the_chip_are_judged_by_their_numbers():
     preflight = {"ok": False, "nodes": 3, "operators": ["A"], "chip": "c", "problems": [{"problem": "A is unknown"}]}
     assert judge_preflight(preflight).state == "failed"
     assert "A is unknown" in judge_preflight(preflight).figures
+
+
+PROOF = {"max_abs": 2e-5, "tolerance": 1e-4, "same_peaks": None, "samples": {"random": 3, "real": 2}}
+CUT = {"description": "cut at its 6 head convolutions", "max_abs": 3e-4, "tolerance": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("proof", "cut", "state", "words"),
+    [
+        (PROOF, None, "passed", "differ by 2e-05 at most (allowed 0.0001), on 3 random and 2 real inputs"),
+        (PROOF, CUT, "passed", "cut at its 6 head convolutions: decoding on the host differs from the graph's own by "
+         "0.0003 at most (allowed 0.001)"),
+        (None, CUT, "passed", "the user's own ONNX (opset 11, IR 7); cut at its 6"),
+        (None, CUT | {"max_abs": 2e-3}, "failed", "by 0.002 at most"),
+        (PROOF, CUT | {"max_abs": 2e-3}, "failed", "by 0.002 at most"),
+        (PROOF | {"max_abs": 1.0}, CUT, "failed", "torch and ONNX differ by 1 at most"),
+        (PROOF, CUT | {"max_abs": None, "tolerance": None}, "passed", "not compared"),
+        (None, CUT | {"max_abs": None, "tolerance": None}, "not applicable", "not compared"),
+    ],
+)  # fmt: skip
+def test_the_export_of_any_network(proof, cut, state, words):
+    """A detector has no peaks to speak of; where its decode was cut off, the host's must be the same."""
+    found = judge_export({"opset": 11, "ir_version": 7, "proof": proof, "cut": cut})
+    assert found.state == state and words in found.figures
+    assert "peaks" not in found.figures
 
 
 @pytest.mark.parametrize(
@@ -193,7 +228,7 @@ def test_an_fp32_cell_of_another_float_network_proves_nothing(tmp_path, test_chi
 
 def test_a_bad_float_layout_fails_the_quantised_cell_too(tmp_path, test_chip):
     fp32, int8 = (make_cell(tmp_path, variant, people=4) for variant in ("fp32", "int8"))
-    write_json(fp32 / "compare.json", read_json(fp32 / "compare.json") | {"oks": 0.5})
+    write_json(fp32 / "compare.json", read_json(fp32 / "compare.json") | {"agreement": 0.5})
     assert prove(Cell(int8))["state"] == "failed"
     assert "OKS 0.5000" in state_of(int8, "float on chip")["figures"]
 
@@ -211,3 +246,17 @@ def test_a_missing_or_damaged_file_is_named_and_nothing_is_written(tmp_path, tes
     assert not (cell / "proof.json").exists()
     (cell / file).write_text(json.dumps(json.loads(whole)))
     prove(Cell(cell))
+
+
+@pytest.mark.parametrize(("task", "similarity"), [("bottomup_pose", "OKS"), ("detection", "IoU")])
+def test_networks_of_whole_photographs_climb_the_same_ladder(whole_cells, task, similarity):
+    fp32, int8 = (whole_cells / "out" / task / CHIP / variant for variant in ("fp32", "int8"))
+    assert read_json(fp32 / "proof.json")["state"] == "proven"
+    assert state_of(fp32, "float on chip")["figures"].startswith(f"{similarity} 1.0000 against float (gate 0.999)")
+    compared = read_json(int8 / "compare.json")
+    figures = state_of(int8, "quantised agreement")["figures"]
+    assert compared["agreement"] < 0.9999 and figures.startswith(f"{similarity} {compared['agreement']:.4f} against")
+    assert state_of(int8, "calibration lint")["state"] == "passed"
+    metrics = read_json(int8 / "metrics.json")
+    assert metrics["float"]["AP"] == pytest.approx(1)
+    assert f"AP 1.0000 float, {metrics['chip']['AP']:.4f} chip" in state_of(int8, "task metric")["figures"]

@@ -4,7 +4,6 @@ import base64
 import os
 import re
 import shutil
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
@@ -17,41 +16,7 @@ from common.errors import UserError
 from common.files import read_json, write_json
 from common.report import inline_picture, make_command, make_report
 from tests.common.cell_fixture import CHIP
-
-VOID = {"meta", "link", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Collects what a browser would fetch, the table of cells, and tags that do not close."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.stack, self.crossed, self.urls, self.ids, self.rows, self.alts = [], [], [], [], [], []
-        self.words = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self.urls += [given[key] for key in ("src", "href") if key in given]
-        self.ids += [given["id"]] if "id" in given else []
-        if tag == "img":
-            self.alts.append(given.get("alt"))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in VOID:
-            self.stack.append(tag)
-
-    def handle_endtag(self, tag):
-        if not self.stack or self.stack.pop() != tag:
-            self.crossed.append(tag)
-
-    def handle_data(self, data):
-        self.words.append(data)
-        if {"td", "th"} & set(self.stack) and self.rows:
-            self.rows[-1][-1] += data
+from tests.common.report_page import Page
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +84,7 @@ def test_numbers_of_the_matrix_are_those_of_the_files(built):
     assert row[4] == with_interval(metrics["float"]["AP"], metrics["float"]["interval"], ".3f")
     assert row[5] == with_interval(metrics["chip"]["AP"], metrics["chip"]["interval"], ".3f")
     assert row[6] == with_interval(metrics["drop"]["AP"], metrics["drop"]["interval"], ".4f")
-    assert row[7] == f"{compared['oks']:.4f}"
+    assert row[7] == f"{compared['agreement']:.4f}"
     assert row[8:] == ["31 kB", "4.2 s", "123 MB", "7.1 mssimulated"]
     assert metrics["protocol"] in "".join(page.words)
     for step in read_json(cell / "proof.json")["steps"]:
@@ -133,7 +98,8 @@ def test_results_json_holds_the_facts_unrounded(built):
     one = next(row for row in rows if row["cell"] == f"toy_pose/{CHIP}/int8")
     cell = cell_of(project, one["cell"])
     assert one["AP_chip"] == read_json(cell / "metrics.json")["chip"]["AP"]
-    assert one["oks"] == read_json(cell / "compare.json")["oks"]
+    assert one["oks"] == one["agreement"] == read_json(cell / "compare.json")["agreement"]
+    assert (one["metric"], one["similarity"], one["metric_chip"]) == ("AP", "OKS", one["AP_chip"])
     assert one["artifact_bytes"] == 31000
     assert one["latency_ms"] == 7.125
     assert one["state"] == "failed"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from common.cell_results import Naming
 from common.errors import UserError
 from common.files import read_json, write_json
-from common.summary import failures, print_summary, table
+from common.summary import failures, headers, print_summary, table
 from tests.common.cell_fixture import CHIP, make_cell
 
 ROOT = Path(__file__).parents[2]
@@ -100,9 +101,11 @@ def test_every_red_step_is_told(made_cells, tmp_path):
 
 
 def test_colours_only_when_asked():
+    titles = headers(Naming("AP", "OKS"))
     row = ("a/b/c", "1 kB", "0.9", "0.8", "0.99", "1 ms", "failed")
-    assert "\x1b" not in table([row])
-    assert "\x1b[31mfailed\x1b[0m" in table([row], color=True)
+    assert "\x1b" not in table([titles, row])
+    assert "\x1b[31mfailed\x1b[0m" in table([titles, row], color=True)
+    assert table([titles, row], color=True).count("\x1b") == 2
 
 
 def test_the_summary_loads_nothing_heavy():
@@ -111,3 +114,61 @@ def test_the_summary_loads_nothing_heavy():
     loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     heavy = {"numpy", "pydantic", "matplotlib", "cv2", "yaml", "rich", "jinja2", "onnx", "torch"}
     assert not heavy & set(json.loads(loaded))
+
+
+def facts(**changes):
+    return {"metric": "AP", "metric_float": 0.9, "metric_chip": 0.8, "similarity": "OKS", "agreement": 0.99} | changes
+
+
+NOTHING = {"metric": None, "metric_float": None, "metric_chip": None, "similarity": None, "agreement": None}
+UNMEASURED = {"metric_float": None, "metric_chip": None}
+
+
+@pytest.mark.parametrize(
+    ("rows", "titles"),
+    [
+        ([facts(), facts()], ("AP float", "AP chip", "OKS")),
+        ([facts(similarity="IoU")], ("AP float", "AP chip", "IoU")),
+        ([facts(metric="PCKh"), facts(**NOTHING)], ("PCKh float", "PCKh chip", "OKS")),
+        ([facts(), facts(metric="PCKh")], ("float", "chip", "OKS")),
+        ([facts(), facts(similarity="IoU")], ("AP float", "AP chip", "agreement")),
+        ([facts(metric="PCKh"), facts(**UNMEASURED)], ("PCKh float", "PCKh chip", "OKS")),
+        ([facts(**NOTHING)], ("AP float", "AP chip", "OKS")),
+        ([], ("AP float", "AP chip", "OKS")),
+    ],
+)
+def test_headers_name_what_all_rows_share(rows, titles):
+    naming = Naming.of(rows)
+    assert (naming.header("float"), naming.header("chip"), naming.agreement_header) == titles
+
+
+def test_numbers_bear_their_names_where_the_headers_cannot():
+    pckh, detector, unknown = facts(metric="PCKh"), facts(similarity="IoU"), facts(**NOTHING)
+    alone, mixed = Naming.of([pckh]), Naming.of([pckh, detector, unknown])
+    assert (alone.metric_of(pckh, "float"), alone.agreement_of(pckh)) == ("0.900", "0.9900")
+    assert (mixed.metric_of(pckh, "chip"), mixed.agreement_of(pckh)) == ("PCKh 0.800", "OKS 0.9900")
+    assert (mixed.metric_of(detector, "float"), mixed.agreement_of(detector)) == ("AP 0.900", "IoU 0.9900")
+    assert (mixed.metric_of(unknown, "float"), mixed.agreement_of(unknown)) == ("-", "-")
+
+
+def test_two_tasks_in_one_table(whole_cells, capsys):
+    names = [f"{task}/{CHIP}/fp32" for task in ("bottomup_pose", "detection")]
+    assert print_summary(CHIP, names, whole_cells / "out") == 0
+    header, *rows = capsys.readouterr().out.strip().splitlines()[:3]
+    assert header.split() == ["cell", "artifact", "AP", "float", "AP", "chip", "agreement", "latency", "state"]
+    for row, similarity in zip(rows, ("OKS", "IoU"), strict=True):
+        assert row.split()[3:7] == ["1.000", "1.000", similarity, "1.0000"]
+        end = header.index("agreement") + len("agreement")
+        assert row[end - 1] != " " and row[end] == " "
+
+
+def test_the_hint_of_a_red_detector_names_pictures_that_are_there(whole_cells, tmp_path, capsys):
+    shutil.copytree(whole_cells / "out/detection", tmp_path / "out/detection", copy_function=shutil.copy2)
+    cell = tmp_path / "out/detection" / CHIP / "int8"
+    write_json(cell / "proof.json", read_json(cell / "proof.json") | {"state": "failed"})
+    assert print_summary(CHIP, [f"detection/{CHIP}/int8"], tmp_path / "out") == 1
+    hint = capsys.readouterr().err.splitlines()[-1]
+    for word in hint.replace(";", "").split():
+        if word.endswith(".png"):
+            assert Path(word).exists()
+    assert "boxes_worst.png" in hint
