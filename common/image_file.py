@@ -16,6 +16,7 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _JPEG_START_OF_SCAN, _JPEG_END = 0xDA, 0xD9
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _READ_AGAIN = "copy or download that file again, or take it out of the folder"
+_HEADER_BYTES = 1 << 16  # enough for the size, unless a camera's preview and colour profile come first
 
 
 def image_size(path: str | Path, whole: bool = True) -> tuple[int, int]:
@@ -27,7 +28,13 @@ def image_size(path: str | Path, whole: bool = True) -> tuple[int, int]:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(-1 if whole else _HEADER_BYTES)
+            if not whole:
+                try:
+                    return image_size_of(data, path, whole)
+                except UserError:
+                    data += file.read()
     except OSError as error:
         raise UserError(f"image {path} cannot be read: {error.strerror}", _READ_AGAIN) from None
     return image_size_of(data, path, whole)

@@ -1,37 +1,40 @@
 """An image set: a folder of images, with or without people annotated or detected in them.
 
     folder/                          or COCO as published:
-      000000000785.jpg ...             folder/val2017/000000000139.jpg ...
+      000000000785.jpg ...             folder/val2017/000000000139.jpg ...   (or folder/images/val2017/)
       person_keypoints.json            folder/annotations/person_keypoints_val2017.json   COCO ground truth
       person_detections.json           folder/person_detections.json                      COCO results list
+                                       (or folder/person_detection_results/*.json, as HRNet's users have it)
 
-Both JSON files are optional. Everything is checked here, where it enters.
+or MPII, see common/mpii.py. All the JSON files are optional. Everything is checked here, where it enters.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from common.annotations import Annotations, examples, load_detections, load_keypoints
 from common.errors import UserError
+from common.files import folder_fingerprint
 from common.image_file import IMAGE_SUFFIXES, image_size
 from common.keypoints import KeypointSet
-from common.preprocess import clip_ground_truth_box
+from common.mpii import GroundTruth, load_mpii
+from common.preprocess import clip_ground_truth_box, read_image
+from common.set_layout import find_layout, image_names, read_verdict, write_verdict
 
-KEYPOINTS_FILE = "person_keypoints.json"
-DETECTIONS_FILE = "person_detections.json"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Instance:
-    """One person in one image, as a top-down network will be shown it.
+    """One network input: a person's box (top-down), or a whole image (bottom-up, detection).
 
-    box: (x, y, w, h) in image pixels: from ground truth clipped to the image, from a detector untouched.
-    score: the detector's, 1.0 for ground truth. annotation_id, area: of the ground truth (area in square pixels,
-    COCO's segment area); None for a detection.
+    box: (x, y, w, h) in image pixels: from ground truth clipped to the image, from a detector untouched; of a whole
+    image (0, 0, width, height). score: the detector's, 1.0 for ground truth. annotation_id, area: of the ground truth
+    (area in square pixels, COCO's segment area; of MPII the entry's number and None); None for a detection.
     """
 
     image_id: int
@@ -47,7 +50,8 @@ class ImageSet:
     """An opened and checked image set.
 
     folder: what the user named. image_folder: where the images lie. images: [{"id", "file", "width", "height"}],
-    file relative to image_folder. annotations: the ground truth, or None. detections: the results list, or None.
+    file relative to image_folder. annotations: COCO's ground truth, or None. detections: the results list, or None.
+    mpii: MPII's ground truth, or None. limited: only some of the folder's images, see first().
     """
 
     folder: Path
@@ -56,33 +60,69 @@ class ImageSet:
     annotations: Annotations | None
     detections: list[dict[str, Any]] | None
     _by_id: dict[int, dict[str, Any]] = field(repr=False)
+    mpii: GroundTruth | None = None
+    limited: bool = False
 
     @classmethod
-    def open(cls, folder: str | Path) -> ImageSet:
-        """Open a folder and check all of it: images whole, annotations intact, both fitting each other.
+    def open(cls, folder: str | Path, whole: bool = True) -> ImageSet:
+        """Open a folder and check it: images whole, annotations intact, both fitting each other.
 
+        whole: read every image to its end, unless that was done before and no file has changed since. False: look
+        only at the headers of images whose size no file says; a damaged one is then found by read().
         Raises UserError with a hint: no folder, no images, an unreadable or truncated image, damaged JSON,
         annotations or detections of images that are not there, sizes that differ from the annotated ones.
         Images that person_keypoints.json does not list are left out, with a warning.
         """
         folder = Path(folder)
-        image_folder, keypoints_file, detections_file = _layout(folder)
-        annotations = load_keypoints(keypoints_file) if keypoints_file else None
-        names = _image_names(image_folder)
+        layout = find_layout(folder)
+        # Taken before the images are read: a file that changes meanwhile must not count as checked.
+        fingerprint = folder_fingerprint(folder) if whole else ""
+        checker = _ImageChecker(layout.images, whole, read_verdict(fingerprint) if whole else None)
+        annotations = load_keypoints(layout.keypoints) if layout.keypoints else None
+        mpii = load_mpii(*layout.mpii) if layout.mpii else None
+        names = image_names(layout.images) if layout.images.is_dir() else []
         if not names and not (annotations and annotations.images):
-            raise UserError(f"image set {folder} has no images", f"put {', '.join(IMAGE_SUFFIXES)} files into it")
-        if annotations is None:
-            images = _number(names)
-            for image in images:
-                image["width"], image["height"] = image_size(image_folder / image["file"])
+            raise UserError(
+                f"image set {layout.images} has no images", f"put {', '.join(IMAGE_SUFFIXES)} files into it"
+            )
+        if annotations is not None:
+            images = _annotated_images(annotations, checker, names)
         else:
-            images = _annotated_images(annotations, image_folder, names)
+            if mpii:
+                _check_present(mpii.path, layout.images, mpii.files, names)
+            images = _number(mpii.files if mpii else names)
+            for image in images:
+                image["width"], image["height"] = checker.size(image["file"])
         by_id = {image["id"]: image for image in images}
         detections = None
-        if detections_file:
-            detections = load_detections(detections_file)
-            _check_detections(detections, detections_file, by_id)
-        return cls(folder, image_folder, images, annotations, detections, by_id)
+        if layout.detections:
+            detections = load_detections(layout.detections)
+            _check_detections(detections, layout.detections, by_id)
+        if whole and checker.known is None:
+            write_verdict(fingerprint, folder, checker.found)
+        return cls(folder, layout.images, images, annotations, detections, by_id, mpii)
+
+    def first(self, count: int) -> ImageSet:
+        """The set of the first `count` images only, with their annotations and detections."""
+        images = self.images[:count]
+        by_id = {image["id"]: image for image in images}
+        return replace(
+            self,
+            images=images,
+            annotations=self.annotations.of_images(set(by_id)) if self.annotations else None,
+            detections=None
+            if self.detections is None
+            else [detection for detection in self.detections if detection["image_id"] in by_id],
+            _by_id=by_id,
+            mpii=self.mpii.of_images(count) if self.mpii else None,
+            limited=True,
+        )
+
+    def read(self, instance: Instance) -> np.ndarray:
+        """The image of an instance, uint8 [H, W, 3] BGR. UserError when it is damaged, or not of the known size."""
+        image, known = read_image(self.path(instance.file)), self._by_id[instance.image_id]
+        _check_size(self.path(instance.file), image.shape[1::-1], (known["width"], known["height"]), "its annotation")
+        return image
 
     @property
     def has_keypoints(self) -> bool:
@@ -97,7 +137,7 @@ class ImageSet:
     @property
     def box_source(self) -> str | None:
         """What instances("auto") uses: "gt", "detections", or None when there is neither."""
-        if self.has_keypoints:
+        if self.has_keypoints or self.mpii:
             return "gt"
         return "detections" if self.detections else None
 
@@ -118,7 +158,9 @@ class ImageSet:
         boxes: "gt" (annotated people that evaluation counts), "detections", or "auto": ground truth if there is
         any, else detections. minimum_score: for detections only; HRNet runs every box (IMAGE_THRE 0).
         ground_truth_boxes: "hrnet" or "annotated", see clip_ground_truth_box().
-        Boxes without area are dropped, as HRNet does (lib/dataset/coco.py, sanitize bboxes).
+        Boxes that are nothing are dropped: no crop can be made of a point. One without width or without height
+        remains where HRNet keeps it (lib/dataset/coco.py: the crop grows to the aspect ratio), so not of mmpose's
+        "annotated" boxes.
         """
         if boxes == "auto":
             boxes = self.box_source or "gt"
@@ -132,51 +174,52 @@ class ImageSet:
         return sorted(found, key=lambda instance: order[instance.image_id])
 
     def _ground_truth(self, convention: str) -> list[Instance]:
+        if self.mpii:
+            return self._of_mpii(self.mpii)
         found = []
         for person in self.annotations.people() if self.annotations else []:
             image = self._by_id[person["image_id"]]
             box = clip_ground_truth_box(person["bbox"], image["width"], image["height"], convention)
-            if box is None or box[2] <= 0 or box[3] <= 0:
+            if box is None or max(box[2:]) <= 0 or (convention != "hrnet" and min(box[2:]) <= 0):
                 continue
             found.append(
                 Instance(image["id"], image["file"], tuple(box.tolist()), 1.0, person["id"], float(person["area"]))
             )
         return found
 
+    def _of_mpii(self, truth: GroundTruth) -> list[Instance]:
+        ids = {image["file"]: image["id"] for image in self.images}
+        files = [truth.files[index] for index in truth.image_of]
+        return [
+            Instance(ids[file], file, truth.box(person), 1.0, row)
+            for person, (file, row) in enumerate(zip(files, truth.rows, strict=True))
+        ]
+
     def _detected(self, minimum_score: float) -> list[Instance]:
         found = []
         for detection in self.detections or []:
             box = tuple(float(value) for value in detection["bbox"])
-            if box[2] > 0 and box[3] > 0 and detection["score"] >= minimum_score:
+            if min(box[2:]) >= 0 and max(box[2:]) > 0 and detection["score"] >= minimum_score:
                 file = self._by_id[detection["image_id"]]["file"]
                 found.append(Instance(detection["image_id"], file, box, float(detection["score"])))
         return found
 
 
-def _layout(folder: Path) -> tuple[Path, Path | None, Path | None]:
-    if not folder.exists():
-        raise UserError(f"image set {folder} does not exist", "check the path given as CALIB= or EVAL=")
-    if not folder.is_dir():
-        raise UserError(f"image set {folder} is not a folder", "give the folder that holds the images")
-    detections = folder / DETECTIONS_FILE
-    detections_file = detections if detections.exists() else None
-    if (folder / KEYPOINTS_FILE).exists():
-        return folder, folder / KEYPOINTS_FILE, detections_file
-    published = [
-        (folder / path.stem.removeprefix("person_keypoints_"), path)
-        for path in sorted(folder.glob("annotations/person_keypoints_*.json"))
-    ]
-    published = [pair for pair in published if pair[0].is_dir()]
-    if len(published) > 1:
-        parts = ", ".join(pair[0].name for pair in published)
-        raise UserError(f"image set {folder} has several parts: {parts}", "give a folder with one of them only")
-    if published:
-        return published[0][0], published[0][1], detections_file
-    return folder, None, detections_file
+class _ImageChecker:
+    """The sizes of images: read and checked to the end of the file, taken from an earlier check, or from headers.
 
+    known: {file: (width, height)} of an earlier check of this very set, or None. found: the sizes so far.
+    """
 
-def _image_names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    def __init__(self, folder: Path, whole: bool, known: dict[str, tuple[int, int]] | None):
+        self.folder, self.whole, self.known = folder, whole, known
+        self.found: dict[str, tuple[int, int]] = {}
+
+    def size(self, file: str) -> tuple[int, int]:
+        """(width, height) of an image, in pixels. UserError when it is unreadable or truncated."""
+        size = self.known.get(file) if self.known is not None else None
+        self.found[file] = size or image_size(self.folder / file, self.whole)
+        return self.found[file]
 
 
 def _number(names: list[str]) -> list[dict[str, Any]]:
@@ -187,8 +230,27 @@ def _number(names: list[str]) -> list[dict[str, Any]]:
     return [{"id": number, "file": name} for number, name in enumerate(names, start=1)]
 
 
-def _annotated_images(annotations: Annotations, folder: Path, names: list[str]) -> list[dict[str, Any]]:
-    images, missing = [], []
+def _check_present(listing: Path, folder: Path, files: list[str], names: list[str]) -> None:
+    """UserError unless all files that the listing names are in the folder; names: of the images directly in it."""
+    there = set(names)
+    missing = [file for file in files if file not in there and not (folder / file).is_file()]
+    if missing:
+        raise UserError(
+            f"{listing} names {len(missing)} images that are not in {folder}: {examples(missing)}",
+            "copy those images into the folder, or take them out of the JSON file",
+        )
+
+
+def _check_size(path: Path, found: tuple[int, ...], expected: tuple[int, int], says: str) -> None:
+    if tuple(found) != tuple(expected):
+        raise UserError(
+            f"{path} has {found[0]}x{found[1]} pixels, but {says} says {expected[0]}x{expected[1]}",
+            "the boxes belong to another version of that image: use the image that was annotated",
+        )
+
+
+def _annotated_images(annotations: Annotations, checker: _ImageChecker, names: list[str]) -> list[dict[str, Any]]:
+    images, folder = [], checker.folder
     for entry in annotations.images:
         file = entry["file_name"]
         pure = PurePosixPath(file)
@@ -196,27 +258,19 @@ def _annotated_images(annotations: Annotations, folder: Path, names: list[str]) 
             raise UserError(
                 f"{annotations.path}: file_name {file!r} leaves the folder", "write file names relative to the folder"
             )
-        if not (folder / file).is_file():
-            missing.append(file)
         images.append({"id": entry["id"], "file": file, "width": entry.get("width"), "height": entry.get("height")})
-    if missing:
-        raise UserError(
-            f"{annotations.path} names {len(missing)} images that are not in {folder}: {examples(missing)}",
-            "copy those images into the folder, or take them out of the JSON file",
-        )
+    _check_present(annotations.path, folder, [image["file"] for image in images], names)
     for image in images:
-        size = image_size(folder / image["file"])
-        if image["width"] is None or image["height"] is None:
+        unknown = image["width"] is None or image["height"] is None
+        if not (unknown or checker.whole):
+            continue
+        size = checker.size(image["file"])
+        if unknown:
             image["width"], image["height"] = size
-        if (image["width"], image["height"]) != size:
-            raise UserError(
-                f"{folder / image['file']} has {size[0]}x{size[1]} pixels, but {annotations.path.name} says "
-                f"{image['width']}x{image['height']}",
-                "the boxes belong to another version of that image: use the image that was annotated",
-            )
+        _check_size(folder / image["file"], size, (image["width"], image["height"]), annotations.path.name)
     extra = sorted(set(names) - {image["file"] for image in images})
-    for name in extra:
-        image_size(folder / name)  # an unreadable file among good ones is an error, listed or not
+    for name in extra if checker.whole else []:
+        checker.size(name)  # an unreadable file among good ones is an error, listed or not
     if extra:
         print(
             f"warning: {len(extra)} images in {folder} are not in {annotations.path.name} and are left out: "
