@@ -243,7 +243,7 @@ eval: | $(COMMON) $(call rendered,$(EVAL))
 		--shard '$(SHARD)' --limit '$(LIMIT)' --scales '$(SCALES)'
 
 bench: | $(COMMON) $(call rendered,calib/people_evaluation)
-	$(RUN) bench.__main__
+	$(RUN) common.bench.__main__
 
 weights: | $(COMMON)
 	$(RUN) weights '$(MODEL)'

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.straightforward_grouping import group_straightforwardly
 from common.associative_embedding import group_people, joint_order
+from common.bench.straightforward_grouping import group_straightforwardly
 from common.decode_spec import AssociativeEmbeddingSpec
 from common.keypoints import COCO17, MPII16
 

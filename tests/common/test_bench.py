@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from bench import straightforward_topdown as straightforward
-from bench.__main__ import bench, machine
-from bench.grouping import drawn_outputs, measure_grouping
-from bench.pipeline import measure_parts, median_milliseconds
-from bench.report import draw, table
+from common.bench import straightforward_topdown as straightforward
+from common.bench.__main__ import bench, machine
+from common.bench.grouping import drawn_outputs, measure_grouping
+from common.bench.pipeline import measure_parts, median_milliseconds
+from common.bench.report import draw, table
 from common.imageset import ImageSet
 from common.keypoints import COCO17
 from common.onnx_graph import Runner
@@ -65,7 +65,7 @@ def test_the_parts(folder, reference):
 
 def test_the_median_of_the_repeats_by_person(monkeypatch):
     times = iter([0.0, 1.0, 10.0, 14.0, 20.0, 22.0])  # 1, 4 and 2 seconds
-    monkeypatch.setattr("bench.pipeline.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr("common.bench.pipeline.time.perf_counter", lambda: next(times))
     assert median_milliseconds(lambda: None, 3, 4) == 500
 
 

@@ -1,6 +1,7 @@
 """`make eval`: pieces, stop and resume, shards, and what is asked; on a very small network."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -105,6 +106,18 @@ def test_shards_in_any_order_merge_into_the_numbers_of_one_run(network, folder, 
     assert evaluate(network, Asked(folder, shard=(order[1], 3))) is None
     assert not (place / "metrics.json").exists()
     assert finished(network, Asked(folder, shard=(order[2], 3)))[:2] == (metrics, results)
+
+
+def test_shards_on_another_machine_fit_though_its_copies_have_other_times(network, folder, tmp_path):
+    copy = tmp_path / "elsewhere" / folder.name
+    shutil.copytree(folder, copy)
+    for path in copy.iterdir():
+        os.utime(path, (1, 1))
+    assert evaluate(network, Asked(folder, shard=(1, 2))) is None
+    place = evaluate(network, Asked(copy, shard=(2, 2)))
+    metrics = (place / "metrics.json").read_text()
+    forget(place)
+    assert finished(network, Asked(folder))[0] == metrics
 
 
 def test_a_run_without_a_shard_does_what_is_missing(network, folder, monkeypatch):
