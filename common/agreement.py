@@ -21,10 +21,14 @@ Similarity = Callable[[Predictions, Predictions], np.ndarray]
 @dataclass(frozen=True)
 class Agreement:
     """overall: 0..1, what the gate looks at; per_instance: float64 [N], of each network input; joints: mean of each
-    joint by name, or None; explanation: what was compared and how, in words."""
+    joint by name, or None; explanation: what was compared and how, in words.
+
+    compared: how many things of either side `overall` is the mean of; 0: nothing was found, which proves nothing.
+    """
 
     overall: float
     per_instance: np.ndarray
+    compared: int
     joints: dict[str, float] | None
     explanation: str
 
@@ -39,17 +43,17 @@ def person_areas(instances: Sequence[Any]) -> np.ndarray:
 
 def match_predictions(
     reference: Predictions, value: Predictions, count: int, similarity: Similarity, shown: float
-) -> tuple[float, np.ndarray]:
+) -> tuple[float, np.ndarray, int]:
     """Compare two lists of found things, input by input, when neither says which is which.
 
     count: N network inputs. similarity: gives [n, m] in 0..1 for the things of one input. Each side's things with a
     score of at least `shown` look for a partner, one to one and best in sum, among the other side's of at least half
     of `shown` (a score that moves across the limit is no loss); one without a partner counts 0.
-    Returns (mean over all that looked, float64 [N]: the mean within each input). Where neither side shows anything
-    they agree: 1.
+    Returns (mean over all that looked, float64 [N]: the mean within each input, how many looked). Where neither side
+    shows anything they agree: 1.
     """
     per_instance = np.ones(count, np.float64)
-    sums = looked = 0.0
+    sums, looked = 0.0, 0
     for index in range(count):
         sides = reference.of(index), value.of(index)
         terms = np.concatenate([_partners(sides[0], sides[1], similarity, shown),
@@ -57,7 +61,7 @@ def match_predictions(
         if len(terms):
             per_instance[index] = terms.mean()
             sums, looked = sums + float(terms.sum()), looked + len(terms)
-    return (sums / looked if looked else 1.0), per_instance
+    return (sums / looked if looked else 1.0), per_instance, looked
 
 
 def _partners(seeking: Predictions, offered: Predictions, similarity: Similarity, shown: float) -> np.ndarray:

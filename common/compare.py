@@ -115,8 +115,9 @@ def compare(
         task.similarity.lower(): agreement.overall,  # the same under its own name, "oks" or "iou", for scripts
         "agreement_minimum": float(agreement.per_instance.min()),
         "agreement_of": agreement.explanation,
-        "agreement_instances": [float(value) for value in agreement.per_instance],
+        "compared": agreement.compared,
         "found": [len(side) for side in found],
+        "agreement_instances": [float(value) for value in agreement.per_instance],
         "samples": len(instances),
         "worst_instance": int(order[0]),
         "median_instance": int(order[len(order) // 2]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from common.files import replacing
 
 DPI = 100
 INK, PALE_INK, WARNING_INK = "#1b1b1b", "#5a5a5a", "#b00020"
+NOTE_CHARACTERS = 180  # of small lettering in a line of the widest pictures
 FLOAT_COLOR, CHIP_COLOR, BAD_COLOR = "#0072B2", "#56B4E9", "#D55E00"  # Okabe and Ito (2008)
 
 
@@ -97,10 +99,13 @@ def heatmap_figure(float_maps: Sequence[np.ndarray], chip_maps: Sequence[np.ndar
     heatmap_tiles(), top.
     """
     columns = min(4, len(names))
-    cell_width, top = 1320 // columns, 76
+    cell_width = 1320 // columns
+    lines = textwrap.wrap(note, NOTE_CHARACTERS)
+    top = 60 + 16 * len(lines)
     zooms = [(cell_width - 16) / (3 * heat.shape[1] + 2) for heat in float_maps]
     cell_height = max(round(heat.shape[0] * zoom) for heat, zoom in zip(float_maps, zooms, strict=True)) + 34
-    texts = [Text(14, 26, title, 13, bold=True), Text(14, 48, note, 9.5, color=PALE_INK)]
+    texts = [Text(14, 26, title, 13, bold=True)]
+    texts += [Text(14, 48 + 16 * number, line, 9.5, color=PALE_INK) for number, line in enumerate(lines)]
     places = []
     for number, name in enumerate(names):
         x, y = 14 + number % columns * cell_width, top + number // columns * cell_height

@@ -15,7 +15,7 @@ FLOAT_CHAIN = [
     ("samples.npz", "samples", "the inputs that are run for proof"),
     ("model.onnx", "export", "the float network; export.json: torch = ONNX"),
     ("outputs.npz", "reference", "the float network's outputs on the samples"),
-    ("predictions.json", "reference", "the float network's keypoints on all evaluation people"),
+    ("predictions.json", "reference", "what the float network finds in the evaluation images"),
 ]
 CELL_CHAIN = [
     ("request.json", "plan", "model, chip, precision, options"),
@@ -25,9 +25,9 @@ CELL_CHAIN = [
     ("job.json", "job", "all that the vendor's scripts may know"),
     ("compile.json", "compile", "the artifact: files, hashes, tool versions, seconds, memory"),
     ("outputs.npz", "simulate", "the artifact's outputs on the samples"),
-    ("compare.json", "compare", "agreement with float: OKS, cosine, SQNR"),
-    ("metrics.json", "evaluate", "AP before and after, with interval and protocol"),
-    ("pictures.json", "draw", "skeletons and heatmaps, float beside chip"),
+    ("compare.json", "compare", "agreement with float: OKS or IoU, cosine, SQNR"),
+    ("metrics.json", "evaluate", "AP or PCKh before and after, with interval and protocol"),
+    ("pictures.json", "draw", "skeletons or boxes, and heatmaps, float beside chip"),
     ("artifact.json", "proof", "the sidecar that an application needs; proof.json: the ladder of proof"),
 ]
 

@@ -108,8 +108,12 @@ def judge_agreement(compared: dict[str, Any], gate: GateSpec, weights: str) -> V
         f"{compared['similarity']} {compared['agreement']:.4f} against float (gate {gate.oks:g}) over "
         f"{compared['samples']} samples; {outputs}"
     )
+    if compared["compared"] == 0:
+        figures = f"nothing was found by float, and nothing by the chip, on {figures.partition(' over ')[2]}"
     if weights == "random":
         return Verdict(NOT_JUDGED, figures, RANDOM_WEIGHTS)
+    if compared["compared"] == 0:
+        return Verdict(NOT_JUDGED, figures, "nothing was found in the evaluation images, so nothing was compared")
     return Verdict(PASSED if compared["agreement"] >= gate.oks else FAILED, figures)
 
 

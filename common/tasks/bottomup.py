@@ -78,12 +78,14 @@ class BottomUp(Task):
         return concatenate(parts, keypoints.count)
 
     def agreement(self, reference: Predictions, value: Predictions, instances: Sequence[Instance]) -> Agreement:
-        overall, per_instance = match_predictions(reference, value, len(instances), self._similarity, self.shown_score)
+        overall, per_instance, count = match_predictions(
+            reference, value, len(instances), self._similarity, self.shown_score
+        )
         explanation = (
             f"OKS over {BOX_TO_AREA} of the joints' extent, of people scored {self.shown_score:g} or more on either "
             "side, matched one to one within their image; one without a partner counts 0; all keypoints count"
         )
-        return Agreement(overall, per_instance, None, explanation)
+        return Agreement(overall, per_instance, count, None, explanation)
 
     def _similarity(self, first: Predictions, second: Predictions) -> np.ndarray:
         """OKS of every pair, [n, m]; area: 0.53 of the mean of both extents."""

@@ -71,13 +71,13 @@ class Detection(Task):
 
     def agreement(self, reference: Predictions, value: Predictions, instances: Sequence[Instance]) -> Agreement:
         compare = self._keypoint_similarity if self.keypoints else box_similarity
-        overall, per_instance = match_predictions(reference, value, len(instances), compare, self.shown_score)
+        overall, per_instance, count = match_predictions(reference, value, len(instances), compare, self.shown_score)
         what = f"OKS over {BOX_TO_AREA} of the box" if self.keypoints else "IoU"
         explanation = (
             f"{what} of those scored {self.shown_score:g} or more on either side, matched one to one within their "
             "class and image; one without a partner counts 0"
         )
-        return Agreement(overall, per_instance, None, explanation)
+        return Agreement(overall, per_instance, count, None, explanation)
 
     def _keypoint_similarity(self, first: Predictions, second: Predictions) -> np.ndarray:
         """OKS of every pair, [n, m]; area: 0.53 of the mean of both boxes."""

@@ -138,6 +138,7 @@ class TopDown(Task):
         return Agreement(
             float(per_instance.mean()),
             per_instance,
+            len(instances),
             joints,
             f"OKS over annotated segment area, else {BOX_TO_AREA} of the box; all keypoints count",
         )

@@ -30,10 +30,18 @@ def nearness(first, second):
 
 
 def agree(reference, value, count=1):
-    overall, per_instance = match_predictions(reference, value, count, nearness, SHOWN)
-    turned, per_turned = match_predictions(value, reference, count, nearness, SHOWN)
+    overall, per_instance, looked = match_predictions(reference, value, count, nearness, SHOWN)
+    turned, per_turned, turned_looked = match_predictions(value, reference, count, nearness, SHOWN)
     assert (overall, list(per_instance)) == (pytest.approx(turned), pytest.approx(list(per_turned)))  # symmetric
+    assert looked == turned_looked
     return overall, list(per_instance)
+
+
+def test_how_many_looked_for_a_partner_is_known():
+    """Two shown on one side, one on the other; of the weak one nobody asks."""
+    two, one = things((0, 0, 0.9), (0, 50, 0.9)), things((0, 0, 0.9), (0, 90, 0.1))
+    assert match_predictions(two, one, 1, nearness, SHOWN)[2] == 3
+    assert match_predictions(things(), things(), 4, nearness, SHOWN)[2] == 0
 
 
 def test_the_same_things_agree_in_any_order():

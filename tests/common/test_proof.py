@@ -25,7 +25,7 @@ def measured(before, after, interval, metric="AP"):
 
 
 def compared(oks):
-    return {"similarity": "OKS", "agreement": oks, "samples": 9,
+    return {"similarity": "OKS", "agreement": oks, "samples": 9, "compared": 9,
             "outputs": {"heatmaps": {"cosine": 0.999, "sqnr_db": 30.0, "max_abs": 0.1}}}  # fmt: skip
 
 
@@ -76,6 +76,11 @@ def test_agreement_goes_by_the_gate(oks, state):
 def test_random_weights_are_never_judged():
     assert judge_agreement(compared(0.1), GATE, "random")[::2] == ("not judged", "random weights")
     assert judge_metric(measured(0.9, 0.1, [0.7, 0.9]), GATE, "random")[::2] == ("not judged", "random weights")
+
+
+def test_agreement_over_nothing_proves_nothing():
+    verdict = judge_agreement(compared(1.0) | {"compared": 0}, GATE, "path")
+    assert verdict.state == "not judged" and "nothing was found" in verdict.why and "1.0000" not in verdict.figures
 
 
 def test_steps_before_the_chip_are_judged_by_their_numbers():
