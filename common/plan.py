@@ -106,7 +106,8 @@ def resize(spec: ModelSpec, size: str) -> ModelSpec:
     """
     if not size:
         return spec
-    known = [spec.input.shape[2:], *spec.input.sizes]
+    own = spec.input.shape[2:]
+    known = [own, *(other for other in spec.input.sizes if other != own)]
     wanted = [int(side) for side in size.split("x")] if re.fullmatch(r"[0-9]+x[0-9]+", size) else None
     if wanted not in known:
         listed = ", ".join(f"{height}x{width}" for height, width in known)

@@ -148,7 +148,8 @@ def check_hash(path: Path, target: Path, weights: WeightsSpec) -> None:
 
 
 def _by_hand(weights: WeightsSpec, target: Path) -> str:
-    where = f"fetch {weights.url} elsewhere" if weights.url else "get the file"
+    source = weights.source or "its publisher"
+    where = f"fetch {weights.url} elsewhere" if weights.url else f"get the file from {source}"
     return f"{where} and put it at {target} (licence {weights.licence}); or give WEIGHTS=file.pth"
 
 

@@ -69,4 +69,4 @@ def whole_cells(vendors: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 cell = Cell(make_cell(root, variant, noise if variant == "int8" else 0.0, model=task, task=task))
                 draw_cell(cell)
                 prove(cell)
-        yield root
+    yield root
