@@ -110,7 +110,8 @@ help: ## this text
 	@printf '  make explain MODEL=name CHIP=name   the chain of files, and every flag derived from the model'\''s declaration\n\nTidy\n'
 	@printf '  make clean                   remove out/ and the rendered image sets\n'
 	@printf '  make lint                    ruff, yamllint, shellcheck\n\n'
-	@printf 'Models: $(MODELS)\nV=1 shows each command. -j2 builds cells side by side.\n'
+	@printf 'Models: $(MODELS)\n' | fold -s -w 110
+	@printf 'V=1 shows each command. -j2 builds cells side by side.\n'
 
 # --- Environments: made once from pinned requirements -----------------------------------------------------------------
 .venv/common/ready: requirements.txt requirements-test.txt constraints.txt common/environment.py

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from common.errors import USAGE_EXIT, UserError, run
+from common.errors import USAGE_EXIT, UserError, quiet_imports, run
 
 
 def main() -> int | None:
@@ -19,7 +19,9 @@ def main() -> int | None:
     stage = sys.argv.pop(1)
     module = stage if "." in stage else f"common.{stage}"
     sys.argv[0] = module
-    return importlib.import_module(module).main()
+    with quiet_imports():
+        loaded = importlib.import_module(module)
+    return loaded.main()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from common.predictions import Predictions
 
@@ -70,6 +69,8 @@ def _partners(seeking: Predictions, offered: Predictions, similarity: Similarity
     offered = offered.select(offered.scores >= shown / 2)
     found = np.zeros(len(seeking), np.float64)
     if len(seeking) and len(offered):
+        from scipy.optimize import linear_sum_assignment  # here: it takes a moment, and top-down networks need no match
+
         table = similarity(seeking, offered)
         rows, columns = linear_sum_assignment(table, maximize=True)
         found[rows] = table[rows, columns]

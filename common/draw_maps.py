@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from common.bottomup_maps import check_maps, merge_stages
 from common.compare import SQNR_LIMIT_DB
@@ -41,6 +40,8 @@ def maps_of(evidence: Evidence, index: int) -> Maps:
     spec = evidence.cell.spec
     one = [{name: value[index : index + 1] for name, value in outputs.items()} for outputs in evidence.sides]
     if spec.task == "detection":
+        from scipy.special import expit  # here: it takes a moment to import
+
         levels = head_levels({name: value.shape for name, value in one[0].items()}, spec, evidence.cell.name)
         maps = [[expit(outputs[level.classes][0].max(axis=0)) for level in levels] for outputs in one]
         names = [f"stride {level.stride}" for level in levels]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 USAGE_EXIT = 2  # a wrong name or a wrong call, as getopt and argparse exit
 FAILURE_EXIT = 1
 INTERRUPTED_EXIT = 130  # 128 + SIGINT, as a shell reports it
+INTERRUPTED = (
+    "interrupted; nothing half-written is kept",
+    "run the same make again: it goes on where it stopped",
+)
 
 
 class UserError(Exception):
@@ -36,6 +41,30 @@ def report_error(message: str, hint: str | None) -> None:
         print(f"HINT: {hint}", file=sys.stderr)
 
 
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """While modules are imported, an interruption ends the process at once, with the one clean message.
+
+    A KeyboardInterrupt in the middle of a compiled module's initialisation is not passed on but printed, with a
+    traceback, by whatever it hits. Nothing is being written then, so that there is nothing to clean up.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        report_error(*INTERRUPTED)
+        sys.stderr.flush()
+        os._exit(INTERRUPTED_EXIT)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -53,9 +82,7 @@ def run(main: Callable[[], int | None]) -> None:
         report_error(error.message, error.hint)
         code = error.exit_code
     except KeyboardInterrupt:
-        report_error(
-            "interrupted; nothing half-written is kept", "run the same make again: it goes on where it stopped"
-        )
+        report_error(*INTERRUPTED)
         code = INTERRUPTED_EXIT
     except BrokenPipeError:
         # The reader went away (make list | head): not an error of ours. Keep the interpreter's own flush quiet.

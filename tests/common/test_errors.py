@@ -1,10 +1,14 @@
 """One message, one hint, a non-zero exit, no traceback."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
 from common.errors import UserError, run
+from tests.conftest import ROOT
 
 
 def outcome(main, capsys):
@@ -51,3 +55,26 @@ def test_a_defect_of_ours_keeps_its_traceback():
 
 def test_success_exits_with_0(capsys):
     assert outcome(lambda: None, capsys) == (0, "")
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interruption_while_modules_are_imported_is_one_clean_message(tmp_path, number):
+    """In a callback of a compiled module Python prints a KeyboardInterrupt and goes on; here a destructor does so."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "stage.py").write_text(
+        "import os, signal\n"
+        "class Ignoring:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), signal.{number})\n"
+        "        sum(range(100000))\n"
+        "item = Ignoring()\n"
+        "del item\n"
+        "def main():\n"
+        "    print('went on')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "common", "slow.stage"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 130 and result.stdout == ""
+    assert result.stderr.startswith("ERROR: interrupted") and "Traceback" not in result.stderr
