@@ -15,6 +15,8 @@ from common.keypoints import COCO17
 from tests.common.cell_fixture import CHIP
 from tests.common.cell_networks import spec_of
 
+pytestmark = pytest.mark.usefixtures("test_chip")
+
 
 def evidence_of(whole_cells, task, variant):
     return load_evidence(Cell(whole_cells / "out" / task / CHIP / variant))
