@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from common.oks import oks
 from common.predictions import Predictions
 
 # A person without an annotated segment area counts as 0.53 of the box: what mmpose uses for data sets without
@@ -75,3 +76,12 @@ def _partners(seeking: Predictions, offered: Predictions, similarity: Similarity
         rows, columns = linear_sum_assignment(table, maximize=True)
         found[rows] = table[rows, columns]
     return found
+
+
+def oks_of_pairs(first: Predictions, second: Predictions, sigmas: np.ndarray) -> np.ndarray:
+    """OKS of every pair of people, float64 [n, m]; area: 0.53 of the mean of both boxes; all keypoints count."""
+    areas = [found.boxes[:, 2].astype(np.float64) * found.boxes[:, 3] for found in (first, second)]
+    rows, columns = np.indices((len(first), len(second))).reshape(2, -1)
+    area = BOX_TO_AREA * (areas[0][rows] + areas[1][columns]) / 2
+    terms, _ = oks(second.keypoints[columns], first.keypoints[rows], area, sigmas)
+    return terms.reshape(len(first), len(second))

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from common.accuracy import Accuracy, measure_keypoints
-from common.agreement import BOX_TO_AREA, Agreement, match_predictions
+from common.agreement import BOX_TO_AREA, Agreement, match_predictions, oks_of_pairs
 from common.associative_embedding import joint_order
 from common.bottomup import Placement, find_people
 from common.bottomup_maps import check_maps, find_stages, maps_of_input
 from common.errors import UserError
 from common.imageset import ImageSet, Instance
 from common.keypoints import KeypointSet, keypoint_set
-from common.oks import oks
 from common.onnx_graph import shape_text
 from common.predictions import Predictions, concatenate
 from common.preprocess import normalize
@@ -88,12 +87,7 @@ class BottomUp(Task):
         return Agreement(overall, per_instance, count, None, explanation)
 
     def _similarity(self, first: Predictions, second: Predictions) -> np.ndarray:
-        """OKS of every pair, [n, m]; area: 0.53 of the mean of both extents."""
-        areas = [found.boxes[:, 2].astype(np.float64) * found.boxes[:, 3] for found in (first, second)]
-        rows, columns = np.indices((len(first), len(second))).reshape(2, -1)
-        area = BOX_TO_AREA * (areas[0][rows] + areas[1][columns]) / 2
-        terms, _ = oks(second.keypoints[columns], first.keypoints[rows], area, self.keypoints.sigmas)
-        return terms.reshape(len(first), len(second))
+        return oks_of_pairs(first, second, self.keypoints.sigmas)
 
     def ground_truth_missing(self, image_set: ImageSet) -> str | None:
         if not image_set.has_keypoints:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.accuracy import Accuracy, measure_keypoints
-from common.agreement import BOX_TO_AREA, Agreement, match_predictions
+from common.agreement import BOX_TO_AREA, Agreement, match_predictions, oks_of_pairs
 from common.box_accuracy import measure_boxes
 from common.classes import COCO80, class_names
 from common.detection_decode import decode_images
@@ -19,7 +19,6 @@ from common.imageset import ImageSet, Instance
 from common.keypoints import KeypointSet, keypoint_set
 from common.letterbox import Letterbox
 from common.object_annotations import INSTANCES_FILE, Objects, objects_of
-from common.oks import oks
 from common.predictions import Predictions
 from common.preprocess import normalize
 from common.spec import ModelSpec
@@ -80,12 +79,8 @@ class Detection(Task):
         return Agreement(overall, per_instance, count, None, explanation)
 
     def _keypoint_similarity(self, first: Predictions, second: Predictions) -> np.ndarray:
-        """OKS of every pair, [n, m]; area: 0.53 of the mean of both boxes."""
-        areas = [found.boxes[:, 2].astype(np.float64) * found.boxes[:, 3] for found in (first, second)]
-        rows, columns = np.indices((len(first), len(second))).reshape(2, -1)
-        area = BOX_TO_AREA * (areas[0][rows] + areas[1][columns]) / 2
-        terms, _ = oks(second.keypoints[columns], first.keypoints[rows], area, self.keypoints.sigmas)
-        return terms.reshape(len(first), len(second)) * (first.classes[:, None] == second.classes)
+        same = first.classes[:, None] == second.classes
+        return oks_of_pairs(first, second, self.keypoints.sigmas) * same
 
     def ground_truth_missing(self, image_set: ImageSet) -> str | None:
         if self.keypoints:
