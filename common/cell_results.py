@@ -155,6 +155,8 @@ class CellResults:
         metric = measured.get("metric")
         compiled, inferred, compared = self.compiled or {}, self.inferred or {}, self.compared or {}
         similarity, agreement = compared.get("similarity"), compared.get("agreement")
+        if compared.get("compared") == 0:  # neither side found anything: a 1.0 there would look like a proof
+            agreement = None
         return {
             "cell": self.name,
             "model": self.request["model"],
