@@ -6,38 +6,22 @@ python -m common.evaluate out/<model>/<chip>/<variant>     writes predictions.js
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common import engine
 from common.accuracy import Accuracy, interval, resample
 from common.errors import run
 from common.files import write_json
 from common.imageset import ImageSet, Instance
-from common.inference import Runner, predict
+from common.inference import chip_runner, predict
 from common.job import Cell
 from common.predictions import Predictions, read_predictions, write_predictions
 from common.samples import evaluation_set, load_arrays
 from common.tasks import Task, task_of
 
 BOOTSTRAP = "interval: 95 % bootstrap over images"
-
-
-def chip_runner(cell: Cell, input_name: str) -> Runner:
-    """A runner that hands a chunk of inputs to the vendor's infer.py and reads its outputs back."""
-
-    def run_chunk(inputs: np.ndarray) -> dict[str, np.ndarray]:
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=cell.folder) as folder:
-            samples, outputs = Path(folder) / "samples.npz", Path(folder) / "outputs.npz"
-            np.savez(samples, **{input_name: inputs})
-            engine.infer(cell.folder, samples, outputs)
-            return load_arrays(outputs)
-
-    return run_chunk
 
 
 def metrics(

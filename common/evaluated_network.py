@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from common import engine, plan
 from common.any_size import load_any_size
 from common.errors import USAGE_EXIT, UserError
 from common.files import read_json, sha256_file
+from common.inference import chip_runner
 from common.job import Cell, FloatReference
 from common.onnx_graph import Runner
-from common.samples import load_arrays
 from common.spec import chip_names, load_chip, load_model
 from common.streaming import FixedInput, Method, WholeImages
 from common.tasks import Outputs, Task, task_of
@@ -106,11 +105,7 @@ class ChipNetwork(EvaluatedNetwork):
 
     def run(self, inputs: list[np.ndarray]) -> list[Outputs]:
         """See EvaluatedNetwork."""
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.cell.folder) as folder:
-            samples, results = Path(folder) / "samples.npz", Path(folder) / "outputs.npz"
-            np.savez(samples, **{self._input: np.concatenate(inputs)})
-            engine.infer(self.cell.folder, samples, results, quiet=True)
-            outputs = load_arrays(results)
+        outputs = chip_runner(self.cell, self._input, quiet=True)(np.concatenate(inputs))
         counts = {len(value) for value in outputs.values()}
         if counts != {len(inputs)}:
             raise UserError(

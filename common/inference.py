@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from common import engine
 from common.errors import UserError
 from common.imageset import ImageSet, Instance
+from common.job import Cell
 from common.predictions import Predictions, concatenate
-from common.samples import input_bytes, network_inputs
+from common.samples import input_bytes, load_arrays, network_inputs
 from common.tasks import Outputs, Task
 
 CHUNK_BYTES = 64_000_000
@@ -45,3 +49,16 @@ def predict(
         outputs = runner(network_inputs(image_set, shown, task))
         parts.append(task.decode(outputs, shown).shifted(start))
     return concatenate(parts, parts[0].keypoints.shape[1])
+
+
+def chip_runner(cell: Cell, input_name: str, quiet: bool = False) -> Runner:
+    """A runner that hands inputs to the vendor's infer.py and reads its outputs back; quiet: see engine.infer()."""
+
+    def run_chunk(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=cell.folder) as folder:
+            samples, outputs = Path(folder) / "samples.npz", Path(folder) / "outputs.npz"
+            np.savez(samples, **{input_name: inputs})
+            engine.infer(cell.folder, samples, outputs, quiet=quiet)
+            return load_arrays(outputs)
+
+    return run_chunk

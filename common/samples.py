@@ -17,7 +17,6 @@ from common.files import replacing, write_json
 from common.imageset import ImageSet, Instance
 from common.job import FloatReference
 from common.onnx_graph import graph_inputs, load_onnx
-from common.preprocess import read_image
 from common.spec import ModelSpec
 from common.tasks import Task, task_of
 
@@ -38,7 +37,7 @@ def with_images(image_set: ImageSet, instances: Sequence[Instance]) -> Iterator[
     file, image = None, np.zeros(0)
     for instance in instances:
         if instance.file != file:
-            file, image = instance.file, read_image(image_set.path(instance.file))
+            file, image = instance.file, image_set.read(instance)
         yield image, instance
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from common.errors import UserError
 from common.imageset import ImageSet, Instance
 from common.predictions import Predictions, concatenate
-from common.tasks import Outputs, Task
+from common.tasks import Outputs, Task, image_size
 
 AHEAD = 3
 Item = TypeVar("Item")
@@ -121,9 +121,8 @@ class WholeImages:
         each = len(outputs) // len(instances)
         parts = []
         for index, instance in enumerate(instances):
-            width, height = (round(side) for side in instance.box[2:])
             shown = outputs[index * each : (index + 1) * each]
-            parts.append(self.published.decode((width, height), shown).shifted(index))
+            parts.append(self.published.decode(image_size(instance), shown).shifted(index))
         return concatenate(parts, parts[0].keypoints.shape[1])
 
 

@@ -20,6 +20,7 @@ from common.accuracy import Accuracy
 from common.agreement import Agreement
 from common.errors import UserError
 from common.imageset import ImageSet, Instance
+from common.keypoints import keypoint_set
 from common.predictions import Predictions
 from common.spec import ModelSpec
 
@@ -89,6 +90,24 @@ class Task(ABC):
     def decoding_steps(self, outputs: list[dict[str, Any]]) -> list[str]:
         """From the outputs ([{"name", "shape"}]) to people or objects in the photograph, likewise."""
 
+    def other_keypoints(self, image_set: ImageSet) -> str | None:
+        """In words, when the set is annotated in another known keypoint set: its boxes are of use, its joints not."""
+        if not image_set.annotations:
+            return None
+        annotated = image_set.annotations.keypoint_set()
+        if annotated is None or annotated == self.spec.keypoints:
+            return None
+        return f"{image_set.folder} is annotated in {annotated}, the network finds {self.spec.keypoints}"
+
+    def keypoints_missing(self, image_set: ImageSet) -> str | None:
+        """Why keypoint AP cannot be measured, in words, or None. UserError for keypoints that no known set has."""
+        if not image_set.has_keypoints:
+            return f"{image_set.folder} has no person_keypoints.json with annotated keypoints"
+        missing = self.other_keypoints(image_set)
+        if not missing:
+            image_set.check_keypoints(keypoint_set(self.spec.keypoints))
+        return missing
+
     def labels(self) -> list[str]:
         """The names of what `classes` counts."""
         return ["person"]
@@ -103,6 +122,21 @@ class Task(ABC):
             "area": instance.area,
             "score": instance.score,
         }
+
+
+class WholeImageTask(Task):
+    """A task whose network is shown whole photographs, so that nobody has to say where people are."""
+
+    def instances(self, image_set: ImageSet, boxes: str = "auto") -> list[Instance]:
+        if boxes != "auto":
+            raise UserError(f"{self.spec.name} is shown whole images, so BOXES={boxes} says nothing", "leave BOXES out")
+        return whole_images(image_set)
+
+
+def image_size(instance: Instance) -> tuple[int, int]:
+    """(width, height) of the photograph that a whole-image instance is."""
+    width, height = (round(side) for side in instance.box[2:])
+    return width, height
 
 
 def instance_of(description: dict[str, Any]) -> Instance:

@@ -19,10 +19,10 @@ from common.onnx_graph import shape_text
 from common.predictions import Predictions, concatenate
 from common.preprocess import normalize
 from common.spec import ModelSpec
-from common.tasks import Outputs, Task, whole_images
+from common.tasks import Outputs, WholeImageTask, image_size
 
 
-class BottomUp(Task):
+class BottomUp(WholeImageTask):
     """HigherHRNet in an input of fixed size, which holds the whole photograph; decoded as HigherHRNet does.
 
     What the paper measures, an input size for every photograph, is common.bottomup.PublishedProtocol.
@@ -37,15 +37,9 @@ class BottomUp(Task):
     def keypoints(self) -> KeypointSet:
         return keypoint_set(self.spec.decode.keypoints)
 
-    def instances(self, image_set: ImageSet, boxes: str = "auto") -> list[Instance]:
-        if boxes != "auto":
-            raise UserError(f"{self.spec.name} is shown whole images, so BOXES={boxes} says nothing", "leave BOXES out")
-        return whole_images(image_set)
-
     def placement(self, instance: Instance) -> Placement:
         """How this photograph lies in the network's input."""
-        width, height = (round(side) for side in instance.box[2:])
-        return Placement.fit(width, height, (self.spec.input.width, self.spec.input.height))
+        return Placement.fit(*image_size(instance), (self.spec.input.width, self.spec.input.height))
 
     def input_of(self, image: np.ndarray, instance: Instance) -> np.ndarray:
         return normalize(self.placement(instance).apply(image, self.spec.input.border), self.spec.input)
@@ -90,12 +84,7 @@ class BottomUp(Task):
         return oks_of_pairs(first, second, self.keypoints.sigmas)
 
     def ground_truth_missing(self, image_set: ImageSet) -> str | None:
-        if not image_set.has_keypoints:
-            return f"{image_set.folder} has no person_keypoints.json with annotated keypoints"
-        annotated = image_set.annotations.keypoint_set()
-        if annotated not in (None, self.keypoints.name):
-            return f"{image_set.folder} is annotated in {annotated}, the network finds {self.keypoints.name}"
-        return None
+        return self.keypoints_missing(image_set)
 
     def results(
         self, image_set: ImageSet, instances: Sequence[Instance], predictions: Predictions

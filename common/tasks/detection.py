@@ -22,10 +22,10 @@ from common.object_annotations import INSTANCES_FILE, Objects, objects_of
 from common.predictions import Predictions
 from common.preprocess import normalize
 from common.spec import ModelSpec
-from common.tasks import Outputs, Task, whole_images
+from common.tasks import Outputs, WholeImageTask, image_size
 
 
-class Detection(Task):
+class Detection(WholeImageTask):
     """YOLOv8 and its pose variant, from a fixed letterbox, with the settings of Ultralytics' validation."""
 
     def __init__(self, spec: ModelSpec):
@@ -42,15 +42,9 @@ class Detection(Task):
     def labels(self) -> list[str]:
         return list(self.names)
 
-    def instances(self, image_set: ImageSet, boxes: str = "auto") -> list[Instance]:
-        if boxes != "auto":
-            raise UserError(f"{self.spec.name} is shown whole images, so BOXES={boxes} says nothing", "leave BOXES out")
-        return whole_images(image_set)
-
     def letterbox(self, instance: Instance) -> Letterbox:
         """How this photograph lies in the network's input."""
-        width, height = (round(side) for side in instance.box[2:])
-        return Letterbox.fit(width, height, self.spec.input.width, self.spec.input.height)
+        return Letterbox.fit(*image_size(instance), self.spec.input.width, self.spec.input.height)
 
     def input_of(self, image: np.ndarray, instance: Instance) -> np.ndarray:
         return normalize(self.letterbox(instance).apply(image, self.spec.input.border), self.spec.input)
@@ -84,12 +78,7 @@ class Detection(Task):
 
     def ground_truth_missing(self, image_set: ImageSet) -> str | None:
         if self.keypoints:
-            if not image_set.has_keypoints:
-                return f"{image_set.folder} has no person_keypoints.json with annotated keypoints"
-            annotated = image_set.annotations.keypoint_set()
-            if annotated not in (None, self.keypoints.name):
-                return f"{image_set.folder} is annotated in {annotated}, the network finds {self.keypoints.name}"
-            return None
+            return self.keypoints_missing(image_set)
         objects = self._objects_of(image_set)
         if objects is None:
             return f"{image_set.folder} has neither {INSTANCES_FILE} nor person_keypoints.json"

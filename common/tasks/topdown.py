@@ -143,22 +143,11 @@ class TopDown(Task):
             f"OKS over annotated segment area, else {BOX_TO_AREA} of the box; all keypoints count",
         )
 
-    def other_keypoints(self, image_set: ImageSet) -> str | None:
-        """In words, when the set is annotated in another known keypoint set: its boxes are of use, its joints not."""
-        if not image_set.annotations:
-            return None
-        annotated = image_set.annotations.keypoint_set()
-        if annotated is None or annotated == self.keypoints.name:
-            return None
-        return f"{image_set.folder} is annotated in {annotated}, the network finds {self.keypoints.name}"
-
     def ground_truth_missing(self, image_set: ImageSet) -> str | None:
         if image_set.mpii:
             annotated = "mpii16"
             return None if self.keypoints.name == annotated else f"{image_set.folder} is annotated in {annotated}"
-        if not image_set.has_keypoints:
-            return f"{image_set.folder} has no person_keypoints.json with annotated keypoints"
-        return self.other_keypoints(image_set)
+        return self.keypoints_missing(image_set)
 
     def _suppressed(self, instances: Sequence[Instance], predictions: Predictions) -> list[int]:
         """Indices that OKS-NMS keeps, image by image (HRNet lib/dataset/coco.py evaluate; area = prod(scale * 200))."""

@@ -100,28 +100,15 @@ def test_two_people_whose_strength_is_the_other_way_round():
 
 def test_whole_distances_count_first_and_then_each_person_takes_its_own():
     """0.4 rounds to 0 as 0.1 does: a tie, which goes to the first of each, not to the nearest."""
-    people, _ = group(
-        {
-            (NOSE, 5, 5): (0.9, 0.0),
-            (NOSE, 25, 5): (0.8, 0.4),
-            (LEFT_EYE, 26, 3): (0.7, 0.4),
-            (LEFT_EYE, 6, 3): (0.6, 0.0),
-        },
-        adjust=False,
-        refine=False,
-    )
+    peaks = {
+        (NOSE, 5, 5): (0.9, 0.0),
+        (NOSE, 25, 5): (0.8, 0.4),
+        (LEFT_EYE, 26, 3): (0.7, 0.4),
+        (LEFT_EYE, 6, 3): (0.6, 0.0),
+    }
+    people, _ = group(peaks, adjust=False, refine=False)
     assert [places(person)[LEFT_EYE][0] for person in people] == [26, 6]
-    near, _ = group(
-        {
-            (NOSE, 5, 5): (0.9, 0.0),
-            (NOSE, 25, 5): (0.8, 0.4),
-            (LEFT_EYE, 26, 3): (0.7, 0.4),
-            (LEFT_EYE, 6, 3): (0.6, 0.0),
-        },
-        adjust=False,
-        refine=False,
-        use_detection_value=False,
-    )
+    near, _ = group(peaks, adjust=False, refine=False, use_detection_value=False)
     assert [places(person)[LEFT_EYE][0] for person in near] == [6, 26]
 
 

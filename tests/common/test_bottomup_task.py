@@ -12,6 +12,7 @@ from common.predictions import Predictions
 from common.preprocess import denormalize
 from common.tasks import instance_of, task_of
 from common.tasks.bottomup import BottomUp
+from tests.common.detectors import pose_detector_spec
 from tests.common.image_sets import change_json, make_set, picture
 from tests.common.test_bottomup import network, spec_of
 
@@ -201,3 +202,16 @@ def test_the_words(task, everybody):
     steps = task.decoding_steps(outputs)
     assert steps[0].startswith("y: channels 0..16 are heatmaps") and "resize y to the size of x" in steps[1]
     assert not any("resize y to the size" in step for step in task.decoding_steps(outputs[1:]))
+
+
+@pytest.mark.parametrize("spec", [spec_of(FRAME[1], FRAME[0]), pose_detector_spec()], ids=lambda spec: spec.task)
+def test_keypoints_that_no_known_set_has_are_refused_by_number(tmp_path, spec):
+    folder = make_set(tmp_path / "set", images=3, people=1)
+
+    def shorten(content):
+        for annotation in content["annotations"]:
+            annotation["keypoints"] = annotation["keypoints"][: 3 * 12]
+
+    change_json(folder / "person_keypoints.json", shorten)
+    with pytest.raises(UserError, match=r"36 keypoint numbers, but coco17 has 17"):
+        task_of(spec).ground_truth_missing(ImageSet.open(folder))
