@@ -23,6 +23,10 @@ SPEC ?=
 CALIB ?= calib/people_calibration
 EVAL ?= calib/people_evaluation
 CALIB_COUNT ?= 100
+BATCH ?= 1
+GATE ?=
+RUNG ?=
+KEEP_FLOAT ?=
 SIZE ?=
 FORCE ?=
 VARIANT ?=
@@ -35,6 +39,7 @@ V ?=
 PYTHON ?= python3
 CHIP ?=
 TESTS ?=
+BENCH_NETWORK ?= hrnet_tiny
 
 # --- What there is: folders are the only registry --------------------------------------------------------------------
 comma := ,
@@ -67,14 +72,17 @@ endif
 # Another input size of the same network is a network of its own to all that follows.
 NETWORK := $(NETWORK)$(if $(NETWORK),$(if $(SIZE),-$(SIZE)))
 ASKED_CHIPS := $(filter $(CHIPS),$(MAKECMDGOALS) $(DEMO_CHIP))
-cells_of = $(foreach variant,$(or $(PRECISION),$(call chip_field,3,$(1))),$(NETWORK)/$(1)/$(variant))
+# A variant is a precision, and a batch where that is not 1: int8, int8-b4.
+BATCH_SUFFIX := $(if $(filter-out 1,$(BATCH)),-b$(BATCH))
+cells_of = $(foreach precision,$(or $(PRECISION),$(call chip_field,3,$(1))),$(NETWORK)/$(1)/$(precision)$(BATCH_SUFFIX))
 CELLS := $(if $(NETWORK),$(foreach chip,$(ASKED_CHIPS),$(call cells_of,$(chip))))
 
 # Of a cell network/chip/variant: its parts, its float reference, its vendor folder, its calibration if it needs one.
 part = $(word $(1),$(subst /, ,$(2)))
 float_of = out/$(call part,1,$(1))/float
 vendor_of = $(call chip_field,2,$(call part,2,$(1)))
-if_calibrated = $(if $(filter $(call part,3,$(1)),$(call chip_field,4,$(call part,2,$(1)))),$(2))
+precision_of = $(firstword $(subst -, ,$(call part,3,$(1))))
+if_calibrated = $(if $(filter $(call precision_of,$(1)),$(call chip_field,4,$(call part,2,$(1)))),$(2))
 
 # --- Tools ------------------------------------------------------------------------------------------------------------
 COMMON := .venv/common/ready
@@ -83,7 +91,7 @@ export PYTHONUNBUFFERED := 1
 # One line a stage; V=1 shows the commands instead.
 say = $(if $(V),,@printf '%-11s %s\n' '$(1)' '$(2)')
 
-.PHONY: help list explain weights demo eval bench test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
+.PHONY: help list explain weights demo eval layers bench test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
 
 help: ## this text
 	@printf 'npumake: a trained network in, a compiled artifact per chip out, with the proof that it still works\n\n'
@@ -96,6 +104,10 @@ help: ## this text
 	@printf '       EVAL=folder             photographs to measure on (default: $(EVAL))\n'
 	@printf '       SIZE=512x768            another input size, height x width, of those that the model lists\n'
 	@printf '       LIMIT=20                measure on the first 20 images of EVAL only\n'
+	@printf '       BATCH=4                 one artifact for so many images at once, where the chip has it\n'
+	@printf '       GATE=0.99               least agreement with float (OKS, IoU) that int8 must reach; default 0.98\n'
+	@printf '       RUNG=2                  this way of calibrating only, instead of climbing until the gate is passed\n'
+	@printf '       KEEP_FLOAT=last:3       layers that stay float: the last three, or names of nodes\n'
 	@printf '       FORCE=1                 go on in spite of the calibration lint; recorded in the sidecar\n'
 	@printf '  make CHIP ONNX=file.onnx SPEC=file.yaml CALIB=folder EVAL=folder    your own network\n'
 	@printf '  make weights MODEL=name      download the published weights\n'
@@ -105,8 +117,9 @@ help: ## this text
 	@printf '       BOXES=gt|detections     people from the annotations (default) or from a detector'\''s boxes\n'
 	@printf '       FLIP=1 SCALES=0.5,1,2   flip test; multi-scale test (bottom-up networks, CHIP=float)\n'
 	@printf '       SHARD=3/16 LIMIT=500    one of 16 parts; only the first 500 images\n'
-	@printf '  make bench                   how fast everything around the network is\n\nLook\n'
+	@printf '  make bench                   how fast everything around the network is (BENCH_NETWORK=)\n\nLook\n'
 	@printf '  make list                    models, chips, precisions, image sets\n'
+	@printf '  make layers MODEL=name CHIP=name    which layers lose the most: table and plot\n'
 	@printf '  make explain MODEL=name CHIP=name   the chain of files, and every flag derived from the model'\''s declaration\n\nTidy\n'
 	@printf '  make clean                   remove out/ and the rendered image sets\n'
 	@printf '  make lint                    ruff, yamllint, shellcheck\n\n'
@@ -117,8 +130,15 @@ help: ## this text
 .venv/common/ready: requirements.txt requirements-test.txt constraints.txt common/environment.py
 	@$(PYTHON) common/environment.py .venv/common requirements.txt requirements-test.txt --constraints constraints.txt
 
-.venv/%/ready: vendors/%/requirements.txt common/environment.py
-	@$(PYTHON) common/environment.py .venv/$* $< $(addprefix --no-deps ,$(wildcard vendors/$*/requirements-no-deps.txt))
+# `make test` and `make bench` go on without a vendor whose Python this machine lacks, and say so.
+ENVIRONMENT_OPTIONS :=
+test bench: ENVIRONMENT_OPTIONS := --optional
+.venv/%/ready: vendors/%/requirements.txt common/environment.py \
+		$$(wildcard $$(addprefix vendors/$$*/,requirements-no-deps.txt .python-version after_install.py))
+	@$(PYTHON) common/environment.py .venv/$* $< $(ENVIRONMENT_OPTIONS) \
+		$(addprefix --no-deps ,$(wildcard vendors/$*/requirements-no-deps.txt)) \
+		$(addprefix --python-version ,$(wildcard vendors/$*/.python-version)) \
+		$(addprefix --after ,$(wildcard vendors/$*/after_install.py))
 
 # --- Image sets that are rendered (calib/<set>/set.yaml says how) -------------------------------------------------------
 calib/%/manifest.json: calib/%/set.yaml $(wildcard calib/renderer/*.py) | $(COMMON)
@@ -132,12 +152,12 @@ PLAN := out/$(NETWORK)/plan.json
 $(PLAN): ALWAYS | $(COMMON) $(call rendered,$(CALIB)) $(call rendered,$(EVAL))
 	$(RUN) plan $(CELLS) --model '$(MODEL)' --spec '$(SPEC)' --size '$(SIZE)' --onnx '$(ONNX)' \
 		--weights '$(WEIGHTS)' --force '$(FORCE)' --calib '$(CALIB)' --calib-count '$(CALIB_COUNT)' --eval '$(EVAL)' \
-		--limit '$(LIMIT)'
+		--limit '$(LIMIT)' --gate '$(GATE)' --rung '$(RUNG)' --keep-float '$(KEEP_FLOAT)'
 
 # The plan writes these too; the empty recipe makes make look at their own times again. (One rule with several targets
 # would do by the manual, but GNU make 4.3 then takes all of them for changed.)
 out/$(NETWORK)/float/source.json out/$(NETWORK)/float/evaluation_set.json: $(PLAN) ;
-$(CELLS:%=out/%/request.json): $(PLAN) ;
+$(CELLS:%=out/%/request.json) $(CELLS:%=out/%/climb.json): $(PLAN) ;
 $(foreach cell,$(CELLS),$(call if_calibrated,$(cell),out/$(cell)/calibration_set.json)): $(PLAN) ;
 endif
 
@@ -168,29 +188,20 @@ out/%/calib/manifest.json: out/%/calibration_set.json $$(call float_of,$$*)/sour
 	$(call say,calibrate,$*)
 	$(RUN) calibrate out/$*
 
-out/%/job.json: out/%/fix.json out/%/request.json
+out/%/job.json: out/%/fix.json out/%/request.json out/%/climb.json
 	$(RUN) job out/$*
 
 # The job folder is self-contained; a hard link keeps the size and the time of the file that it stands for.
 out/%/samples.npz: $$(call float_of,$$*)/samples.npz
 	@ln -f $< $@ 2>/dev/null || cp -p $< $@
 
-out/%/compile.json: out/%/preflight.json out/%/job.json $$(call if_calibrated,$$*,out/%/calib/manifest.json) \
-		$$(wildcard vendors/$$(call vendor_of,$$*)/*.py) | .venv/$$(call vendor_of,$$*)/ready
-	$(call say,compile,$*)
-	$(RUN) engine compile out/$*
-
-out/%/outputs.npz: out/%/compile.json out/%/samples.npz
-	$(call say,simulate,$*)
-	$(RUN) engine infer out/$*
-
-out/%/compare.json: out/%/outputs.npz $$(call float_of,$$*)/predictions.json
-	$(call say,compare,$*)
-	$(RUN) compare out/$*
-
-out/%/metrics.json: out/%/compare.json
-	$(call say,evaluate,$*)
-	$(RUN) evaluate out/$*
+# Compile, simulate, compare, evaluate: one step, because a precision may have several ways ("rungs" in chip.yaml), and
+# the first that passes the gate is taken. Several targets of a pattern rule are made by one run of its recipe.
+out/%/compile.json out/%/outputs.npz out/%/compare.json out/%/metrics.json out/%/rungs.json: out/%/preflight.json \
+		out/%/job.json out/%/samples.npz $$(call float_of,$$*)/predictions.json \
+		$$(call if_calibrated,$$*,out/%/calib/manifest.json) $$(wildcard vendors/$$(call vendor_of,$$*)/*.py) \
+		| .venv/$$(call vendor_of,$$*)/ready
+	$(RUN) climb out/$*
 
 out/%/pictures.json: out/%/metrics.json
 	$(call say,draw,$*)
@@ -200,9 +211,9 @@ out/%/proof.json: out/%/metrics.json out/%/pictures.json
 	$(RUN) proof out/$*
 
 # The ladder of a quantised cell has the float cell of the same chip as a rung: where both are built, that one goes first.
-FLOAT_CELLS := $(filter %/fp32,$(CELLS))
+FLOAT_CELLS := $(filter-out $(foreach cell,$(CELLS),$(call if_calibrated,$(cell),$(cell))),$(CELLS))
 $(foreach cell,$(filter-out $(FLOAT_CELLS),$(CELLS)),$(eval out/$(cell)/proof.json: | \
-	$(patsubst %,out/%/compare.json,$(filter $(dir $(cell))fp32,$(FLOAT_CELLS)))))
+	$(patsubst %,out/%/compare.json,$(filter $(dir $(cell))%,$(FLOAT_CELLS)))))
 
 # --- Goals --------------------------------------------------------------------------------------------------------------
 ifneq (,$(CELLS))
@@ -213,7 +224,8 @@ endif
 
 # Naming every file of the asked cells here makes them ordinary targets. Files that only pattern rules know are
 # "intermediate": make would delete them at the end, and not miss one that somebody removed.
-CELL_FILES := fix.json preflight.json job.json samples.npz compile.json outputs.npz compare.json metrics.json pictures.json
+CELL_FILES := fix.json preflight.json job.json samples.npz compile.json outputs.npz compare.json metrics.json \
+	rungs.json pictures.json
 FLOAT_FILES := samples.json samples.npz export.json predictions.json
 ordinary-targets: $(foreach cell,$(CELLS),$(addprefix out/$(cell)/,$(CELL_FILES)) \
 	$(call if_calibrated,$(cell),out/$(cell)/calib/manifest.json)) $(addprefix out/$(NETWORK)/float/,$(FLOAT_FILES))
@@ -243,8 +255,13 @@ eval: | $(COMMON) $(call rendered,$(EVAL))
 		--variant '$(or $(VARIANT),$(PRECISION))' --eval '$(EVAL)' --boxes '$(BOXES)' --flip '$(FLIP)' \
 		--shard '$(SHARD)' --limit '$(LIMIT)' --scales '$(SCALES)'
 
-bench: | $(COMMON) $(call rendered,calib/people_evaluation)
-	$(RUN) common.bench.__main__
+layers: | $(COMMON)
+	$(RUN) layers --model '$(MODEL)' --spec '$(SPEC)' --size '$(SIZE)' --chip '$(CHIP)' \
+		--precision '$(or $(PRECISION),$(VARIANT))'
+
+bench: $(patsubst vendors/%/bare_commands.py,.venv/%/ready,$(wildcard vendors/*/bare_commands.py)) | $(COMMON) \
+		$(call rendered,calib/people_evaluation) $(call rendered,calib/people_calibration)
+	$(RUN) common.bench.__main__ --compile-network '$(BENCH_NETWORK)'
 
 weights: | $(COMMON)
 	$(RUN) weights '$(MODEL)'
@@ -271,4 +288,4 @@ ALWAYS:
 
 # Whatever is no rule and no file: an unknown chip, most likely.
 .DEFAULT:
-	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo eval bench test list explain weights report lint format readme clean help
+	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo eval layers bench test list explain weights report lint format readme clean help

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.errors import UserError, run
-from common.files import replacing_folder, sha256_file, write_json
+from common.files import folder_fingerprint, replacing_folder, sha256_file, write_json
 from common.imageset import ImageSet, Instance
 from common.job import Cell
 from common.keypoints import keypoint_set
@@ -152,6 +153,33 @@ def judge(findings: Sequence[Finding], where: str, force: bool) -> None:
         raise UserError(f"{where}: the calibration lint refuses the set: {reasons}", f"{hint} (FORCE=1 goes on anyway)")
 
 
+@contextmanager
+def unchanged(folder: Path, fingerprint: str | None, where: str) -> Iterator[None]:
+    """The block, with a folder of images that is the one of `fingerprint` before and after it (None: any folder).
+
+    Raises UserError when it is not; also in place of whatever the block stumbled over then.
+    """
+
+    def check() -> None:
+        try:
+            same = fingerprint is None or folder_fingerprint(folder) == fingerprint
+        except FileNotFoundError:  # a file went away between its listing and its size
+            same = False
+        if not same:
+            raise UserError(
+                f"{where}: {folder} changed while the calibration tensors were made from it",
+                "wait until it is complete, then run the same make again: it begins with what is there then",
+            )
+
+    check()
+    try:
+        yield
+    except Exception:  # an image that is cut off or gone makes trouble of many kinds
+        check()
+        raise
+    check()
+
+
 def calibrate(
     folder: Path,
     image_set: ImageSet,
@@ -160,15 +188,17 @@ def calibrate(
     count: int,
     force: bool,
     where: str,
+    fingerprint: str | None = None,
 ) -> dict[str, Any]:
     """Make a calibration folder from an image set, whole or not at all; returns its manifest.
 
-    folder: calib/ of the cell. evaluation: for the overlap check. count: at most so many samples.
-    Raises UserError when the lint refuses the set and force is not given.
+    folder: calib/ of the cell. evaluation: for the overlap check. count: at most so many samples. fingerprint: that of
+    the set's folder as it was asked for, where that is known.
+    Raises UserError when the lint refuses the set and force is not given, and when the set is or becomes another one.
     """
     found, boxes = candidates(image_set, spec)
     chosen = choose(found, count)
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary, unchanged(image_set.folder, fingerprint, where):
         samples = write_tensors(temporary, image_set, chosen, task_of(spec))
         findings = lint(Subject(temporary, samples, boxes, spec, image_set, evaluation))
         judge(findings, where, force)
@@ -190,20 +220,29 @@ def calibrate(
     return manifest
 
 
-def main() -> None:
-    """python -m common.calibrate CELL"""
-    cell = Cell(sys.argv[1])
-    if cell.calibration_folder is None:
+def calibrate_cell(cell: Cell) -> None:
+    """Make calib/ of a cell from the images that were asked for, as they were when they were asked for."""
+    source = cell.calibration_folder
+    if source is None or cell.calibration_request is None:
         raise UserError(f"{cell.name} needs no calibration", "int8 variants do")
+    with unchanged(source, cell.calibration_request["fingerprint"], cell.name):
+        images, evaluation = ImageSet.open(source), ImageSet.open(cell.evaluation_folder)
     calibrate(
         cell.folder / "calib",
-        ImageSet.open(cell.calibration_folder),
-        ImageSet.open(cell.evaluation_folder),
+        images,
+        evaluation,
         cell.spec,
         cell.calibration_count,
         cell.force,
         cell.name,
+        cell.calibration_request["fingerprint"],
     )
+
+
+def main() -> None:
+    """python -m common.calibrate CELL"""
+    cell = Cell(sys.argv[1])
+    calibrate_cell(cell)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ Standard library only: `make` prints the summary at the end of every build, also
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,6 +97,18 @@ class CellResults:
         return self.read("metrics.json")
 
     @cached_property
+    def rungs(self) -> dict[str, Any] | None:
+        """What was tried (common/climb.py): {"chosen": number, "of": how many there are, "tried": [...]}."""
+        return self.read("rungs.json")
+
+    @property
+    def rung(self) -> dict[str, Any] | None:
+        """The entry of the rung that the cell stands on; None where the precision has no rungs."""
+        if not self.rungs or not self.rungs["of"]:
+            return None
+        return next(entry for entry in self.rungs["tried"] if entry["number"] == self.rungs["chosen"])
+
+    @cached_property
     def proof(self) -> dict[str, Any] | None:
         return self.read("proof.json")
 
@@ -128,8 +139,8 @@ class CellResults:
             return "failed", f"{damaged} is not the file that compile.json describes: remove {self.folder}/compile.json"
         # A stage that ran after the proof: another request, or a build that stopped in the middle.
         proved = (self.folder / "proof.json").stat().st_mtime_ns
-        asked = [self.folder / "request.json", self.folder / "calibration_set.json", self.float_folder / "source.json",
-                 self.float_folder / "evaluation_set.json"]  # fmt: skip
+        asked = [*(self.folder / name for name in ("request.json", "climb.json", "calibration_set.json")),
+                 self.float_folder / "source.json", self.float_folder / "evaluation_set.json"]  # fmt: skip
         for path in [*asked, *(path for path, _, _ in self.stages())]:
             if path.exists() and path.stat().st_mtime_ns > proved:
                 return "out of date", f"{path.name} is newer than proof.json"
@@ -155,6 +166,7 @@ class CellResults:
         metric = measured.get("metric")
         compiled, inferred, compared = self.compiled or {}, self.inferred or {}, self.compared or {}
         similarity, agreement = compared.get("similarity"), compared.get("agreement")
+        rung, quantization = self.rung, compiled.get("quantization") or {}
         if compared.get("compared") == 0:  # neither side found anything: a 1.0 there would look like a proof
             agreement = None
         return {
@@ -188,6 +200,11 @@ class CellResults:
             "artifact": compiled.get("artifact"),
             "artifact_bytes": compiled.get("artifact_bytes"),
             "artifact_sha256": compiled.get("sha256"),
+            "rung": f"{rung['number']} of {self.rungs['of']}: {rung['name']}" if rung else None,
+            "rungs_tried": len(self.rungs["tried"]) if rung else None,
+            "layers": quantization.get("layers"),
+            "float_layers": len(quantization["float_layers"]) if "float_layers" in quantization else None,
+            "batch": self.request.get("batch", 1),
             "compile_seconds": compiled.get("seconds"),
             "peak_memory_bytes": compiled.get("peak_memory_bytes"),
             "latency_ms": inferred.get("latency_ms"),
@@ -227,60 +244,3 @@ def _logged_error(path: Path) -> str | None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return errors[-1] if errors else None
-
-
-def size_in_words(count: float | None) -> str:
-    """Bytes as kB, MB or GB (powers of 1000), three digits; "-" for None."""
-    if count is None:
-        return "-"
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}" if unit != "B" else f"{count:.0f} B"
-        count /= 1000
-    return f"{count:.3g} GB"
-
-
-def number_in_words(value: float | None, form: str = ".3f", unit: str = "") -> str:
-    """A number in this format with its unit; "-" for None."""
-    return "-" if value is None else f"{value:{form}}{unit}"
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How a table of cells names its numbers. Where all cells have one metric (one similarity) the headers name it;
-    in a table of several the headers are general, and each number has its name before it."""
-
-    metric: str | None
-    similarity: str | None
-
-    @classmethod
-    def of(cls, rows: Sequence[dict[str, Any]]) -> Naming:
-        """For these rows, each of CellResults.facts()."""
-        metrics = {row["metric"] for row in rows if row["metric"] and row["metric_float"] is not None}
-        similarities = {row["similarity"] for row in rows if row["similarity"]}
-        return cls(_only(metrics, "AP"), _only(similarities, "OKS"))
-
-    def header(self, side: str) -> str:
-        """'AP float', or 'float'; side: "float" or "chip"."""
-        return f"{self.metric} {side}" if self.metric else side
-
-    @property
-    def agreement_header(self) -> str:
-        return self.similarity or "agreement"
-
-    def metric_of(self, facts: dict[str, Any], side: str) -> str:
-        """The metric of one side, '0.854' or 'PCKh 0.854'; "-" where it is not known."""
-        return _named(facts["metric"], self.metric, number_in_words(facts[f"metric_{side}"]))
-
-    def agreement_of(self, facts: dict[str, Any]) -> str:
-        """'0.9990' or 'IoU 0.9990'; "-" where it is not known."""
-        return _named(facts["similarity"], self.similarity, number_in_words(facts["agreement"], ".4f"))
-
-
-def _only(names: set[str], default: str) -> str | None:
-    """The one name, the default for none, None for several."""
-    return (next(iter(names)) if names else default) if len(names) < 2 else None
-
-
-def _named(name: str | None, shared: str | None, words: str) -> str:
-    return words if shared or words == "-" else f"{name} {words}"

@@ -54,10 +54,11 @@ def letter(width: int, height: int, texts: Sequence[Text]) -> np.ndarray:
         taken = drawn.get_window_extent().width if text.width else 0
         if text.width and taken > text.width:
             drawn.set_fontsize(text.size * text.width / taken)
-    return _pixels(figure)
+    return figure_pixels(figure)
 
 
-def _pixels(figure: Any) -> np.ndarray:
+def figure_pixels(figure: Any) -> np.ndarray:
+    """What is drawn on a figure of new_figure(): uint8 [h, w, 3] BGR."""
     figure.canvas.draw()
     return cv2.cvtColor(np.asarray(figure.canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
 
@@ -144,7 +145,7 @@ def channel_figure(channels: Sequence[dict[str, Any]], joint_oks: dict[str, floa
     figure, right = _bars(channels, terms, gate, 27, title, note, "signal to quantisation noise of the heatmap, dB")
     right.axvline(gate, color=INK, linewidth=1, linestyle="--")
     right.set_title(f"OKS of the joint's place against float (gate {gate:g})", fontsize=10, loc="left", color=INK)
-    return _pixels(figure)
+    return figure_pixels(figure)
 
 
 def output_figure(rows: Sequence[dict[str, Any]], title: str, note: str) -> np.ndarray:
@@ -156,7 +157,7 @@ def output_figure(rows: Sequence[dict[str, Any]], title: str, note: str) -> np.n
     figure, right = _bars(rows, cosines, 0.0, 27 if len(rows) < 20 else 20, title, note,
                           "signal to quantisation noise, dB", digits=6)  # fmt: skip
     right.set_title("cosine similarity with float", fontsize=10, loc="left", color=INK)
-    return _pixels(figure)
+    return figure_pixels(figure)
 
 
 def _bars(rows: Sequence[dict[str, Any]], shares: Sequence[float | None], limit: float, pitch: int, title: str,

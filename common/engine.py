@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 from common.errors import UserError, run
 from common.files import read_json, replacing, sha256_file, write_json
 from common.job import Cell
+from common.memory import expected_bytes, reserved
 from common.spec import ChipSpec
 
 LOG_TAIL_LINES = 15
@@ -29,7 +29,8 @@ def vendor_python(chip: ChipSpec) -> Path:
     python = Path(".venv") / chip.folder.name / "bin" / "python"
     if not python.exists():
         raise UserError(
-            f"the environment of {chip.folder} is missing: {python}", f"make .venv/{chip.folder.name}/ready"
+            f"the environment of {chip.folder} is missing: {python}",
+            f"rm -rf .venv/{chip.folder.name}; make .venv/{chip.folder.name}/ready",
         )
     return python
 
@@ -57,7 +58,7 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = Fa
             copier = threading.Thread(target=_copy_output, args=(process.stdout, log_file, watched))
             copier.start()
             try:
-                code = process.wait()
+                code, peak = _wait(process)
             except KeyboardInterrupt:
                 # The terminal's Ctrl-C reached the script too; give it time to remove what it began.
                 process.terminate()
@@ -68,8 +69,14 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = Fa
         lines = temporary.read_text(encoding="utf-8", errors="replace").splitlines()
     if code != 0:
         raise _failure(cell, script, code, lines, log)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"seconds": round(time.monotonic() - started, 2), "peak_memory_bytes": peak}
+
+
+def _wait(process: subprocess.Popen) -> tuple[int, int]:
+    """The exit code of a process, and the peak memory in bytes of the largest of it and its descendants."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _copy_output(source: Any, log_file: Any, watched: bool) -> None:
@@ -94,14 +101,17 @@ def _failure(cell: Cell, script: str, code: int, lines: list[str], log: Path) ->
     return UserError(f"{cell.name}: {script} {killed}\n{tail}", hint)
 
 
-def compile_cell(cell: Cell) -> None:
+def compile_cell(cell: Cell, expected: int | None = None) -> None:
     """Run compile.py; check compile.json against the files themselves, and add what only the outside can measure.
 
+    expected: bytes of memory to wait for, where the caller knows better than the cell's last compile.json.
     Raises UserError when the artifact is missing, empty, or not the one that compile.json describes.
     """
     result_path = cell.folder / "compile.json"
+    expected = expected_bytes(cell) if expected is None else expected
     result_path.unlink(missing_ok=True)
-    measured = run_vendor_script(cell, "compile.py")
+    with reserved(cell, expected):
+        measured = run_vendor_script(cell, "compile.py")
     if not result_path.exists():
         raise UserError(f"{cell.name}: compile.py ended well but wrote no compile.json", "see compile.log beside it")
     result = read_json(result_path)
@@ -136,7 +146,8 @@ def infer(
     cell = Cell(folder)
     result = Path(outputs or cell.folder / "outputs.npz")
     result.unlink(missing_ok=True)
-    run_vendor_script(cell, "infer.py", *([str(samples), str(outputs)] if outputs else []), quiet=quiet)
+    with reserved(cell, expected_bytes(cell)):
+        run_vendor_script(cell, "infer.py", *([str(samples), str(outputs)] if outputs else []), quiet=quiet)
     if not result.is_file() or result.stat().st_size == 0:
         raise UserError(f"{cell.name}: infer.py ended well but wrote no {result.name}", "see infer.log beside it")
 

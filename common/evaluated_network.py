@@ -138,12 +138,11 @@ def find_network(model: str, spec_path: str, size: str, chip: str, variant: str)
     if not variant:
         raise UserError(f"which variant of {chip}? VARIANT= is not set", f"VARIANT={' or VARIANT='.join(variants)}", 2)
     folder = plan.OUT / spec.name / chip / variant
-    if not folder.is_dir() and variant not in variants:
-        plan.check_precision(load_chip(chip), chip, variant)
+    precision, batch = plan.check_variant(load_chip(chip), chip, variant)
     _check_built(
         f"{spec.name}/{chip}/{variant}",
         (reference / "export.json", folder / "job.json", folder / "compile.json"),
-        f"make {chip} {words} PRECISION={variant}",
+        f"make {chip} {words} PRECISION={precision}" + (f" BATCH={batch}" if batch > 1 else ""),
     )
     return ChipNetwork(Cell(folder))
 

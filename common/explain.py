@@ -18,15 +18,17 @@ FLOAT_CHAIN = [
     ("predictions.json", "reference", "what the float network finds in the evaluation images"),
 ]
 CELL_CHAIN = [
-    ("request.json", "plan", "model, chip, precision, options"),
+    ("request.json", "plan", "model, chip, precision, batch"),
+    ("climb.json", "plan", "the gate, the rung and the nodes kept float, where asked for"),
     ("model.onnx", "fix", "the graph as this chip wants it; fix.json: each pass and its output check"),
     ("preflight.json", "preflight", "the graph against the chip's operator table"),
     ("calib/manifest.json", "calibrate", "calibration tensors, their sources, the lint's verdict"),
     ("job.json", "job", "all that the vendor's scripts may know"),
-    ("compile.json", "compile", "the artifact: files, hashes, tool versions, seconds, memory"),
-    ("outputs.npz", "simulate", "the artifact's outputs on the samples"),
-    ("compare.json", "compare", "agreement with float: OKS or IoU, cosine, SQNR"),
-    ("metrics.json", "evaluate", "AP or PCKh before and after, with interval and protocol"),
+    ("compile.json", "climb", "the artifact: files, hashes, tool versions, seconds, memory"),
+    ("outputs.npz", "climb", "the artifact's outputs on the samples"),
+    ("compare.json", "climb", "agreement with float: OKS or IoU, cosine, SQNR"),
+    ("metrics.json", "climb", "AP or PCKh before and after, with interval and protocol"),
+    ("rungs.json", "climb", "the ways to quantise that were tried, and what each gave"),
     ("pictures.json", "draw", "skeletons or boxes, and heatmaps, float beside chip"),
     ("artifact.json", "proof", "the sidecar that an application needs; proof.json: the ladder of proof"),
 ]

@@ -7,6 +7,9 @@ before it run on the same random and real inputs; a difference above the toleran
 
 The yardstick is onnxruntime on the graph exactly as it came. Where it refuses that graph, the yardstick is the same
 graph run one operator at a time (common/node_by_node.py), until a pass has made it run as a whole; fix.json says so.
+
+With BATCH=n the graph takes n samples at once in the end (common/batch.py); n different ones then give what each gives
+alone.
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ from typing import Any
 import numpy as np
 import onnx
 
+from common.batch import set_batch
+from common.chip_spec import GraphSpec
 from common.errors import UserError, run
 from common.files import replacing, write_json
 from common.fixes import Pass, discover
 from common.job import Cell
 from common.node_by_node import run_node_by_node
 from common.onnx_graph import Runner, check_static, graph_inputs, graph_outputs, load_onnx, operator_counts, opset_of
-from common.spec import GraphSpec
 
 # Folding BatchNormalization into a convolution rounds differently in float32: 3e-5 of the output's largest value over
 # HRNet-W32's 293 convolutions, 3e-6 over a small network's 56. A wrong epsilon alone costs more than 1e-3.
@@ -160,6 +164,43 @@ def proof_samples(model: onnx.ModelProto, samples_path: Path) -> tuple[dict[str,
     return samples, {"random": RANDOM_SAMPLES, "real": real}
 
 
+def batch_graph(
+    model: onnx.ModelProto, batch: int, samples: dict[str, np.ndarray]
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The graph for `batch` samples at once, and the proof that it gives for each what the graph gives for one.
+
+    samples: {input name: float32 [N, ...]}, all different; random ones are added until they fill whole batches.
+    Returns (graph, {"size", "samples", "max_abs", "tolerance": relative to the largest output}).
+    Raises UserError when the graph cannot have a batch, or when samples mix.
+    """
+    try:
+        result = set_batch(model, batch)
+    except UserError as error:
+        raise UserError(f"BATCH={batch}: {error.message}", error.hint) from None
+    random = np.random.default_rng(batch)
+    missing = -len(next(iter(samples.values()))) % batch
+    samples = {
+        name: np.concatenate([array, random.standard_normal((missing, *array.shape[1:])).astype(array.dtype)])
+        for name, array in samples.items()
+    }
+    count = len(next(iter(samples.values())))
+    alone = Runner(model, as_it_came=True).run(samples)
+    runner = Runner(result, as_it_came=True)
+    groups = [
+        runner.run_once({name: array[start : start + batch] for name, array in samples.items()})
+        for start in range(0, count, batch)
+    ]
+    together = {name: np.concatenate([group[name] for group in groups]) for name in alone}
+    max_abs, relative = difference(alone, together)
+    if relative > TOLERANCE:
+        raise UserError(
+            f"BATCH={batch}: samples that run together influence each other: outputs differ by {max_abs:.3g} from "
+            f"those of each alone, which is {relative:.2g} of the largest value ({TOLERANCE:.0e} is allowed)",
+            "a layer works across the batch axis; build it with BATCH=1",
+        )
+    return result, {"size": batch, "samples": count, "max_abs": max_abs, "tolerance": TOLERANCE}
+
+
 def fix_cell(folder: str | Path) -> dict[str, Any]:
     """Read the cell's float graph, fix it, write model.onnx and fix.json beside request.json; returns fix.json."""
     cell = Cell(folder)
@@ -167,6 +208,10 @@ def fix_cell(folder: str | Path) -> dict[str, Any]:
     model = load_onnx(source)
     samples, counts = proof_samples(model, cell.float_folder / "samples.npz")
     fixed, record = fix_graph(model, cell.chip_spec.graph, samples)
+    if cell.batch > 1:
+        fixed, record["batch"] = batch_graph(fixed, cell.batch, samples)
+        for tensor in [*record["inputs"], *record["outputs"]]:
+            tensor["shape"][0] = cell.batch
     try:
         onnx.checker.check_model(fixed, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

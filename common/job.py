@@ -1,7 +1,7 @@
 """The folders under out/, and job.json: all that a vendor script may know.
 
 out/<model>/float/              FloatReference: source.json, evaluation_set.json, model.onnx, samples, float results
-out/<model>/<chip>/<variant>/   Cell: request.json, calibration_set.json, job.json, the artifact, the proof
+out/<model>/<chip>/<variant>/   Cell: request.json, climb.json, calibration_set.json, job.json, the artifact, the proof
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from common.chip_spec import ChipSpec
 from common.errors import UserError, run
 from common.files import read_json, write_json
-from common.spec import ChipSpec, ModelSpec, load_chip, model_from_dict
+from common.spec import GateSpec, ModelSpec, load_chip, model_from_dict
 
 JOB_VERSION = 1
 
@@ -86,12 +87,34 @@ class Cell:
         return self.request["precision"]
 
     @property
+    def batch(self) -> int:
+        return self.request.get("batch", 1)
+
+    @cached_property
+    def climb_request(self) -> dict[str, Any]:
+        """{"gate": number or None, "rung": number or None, "keep_float": text}, as GATE=, RUNG=, KEEP_FLOAT= ask."""
+        path = self.folder / "climb.json"
+        return read_json(path) if path.exists() else {"gate": None, "rung": None, "keep_float": ""}
+
+    @property
     def spec(self) -> ModelSpec:
         return self.float.spec
 
-    @property
+    @cached_property
     def chip_spec(self) -> ChipSpec:
         return load_chip(self.chip)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the precision needs a calibration."""
+        return self.precision in self.chip_spec.calibrated
+
+    @property
+    def gate(self) -> GateSpec:
+        """What the model accepts in this precision; GATE= overrides the agreement."""
+        declared = self.spec.gate_for(self.precision)
+        asked = self.climb_request["gate"]
+        return declared if asked is None else declared.model_copy(update={"oks": asked})
 
     @property
     def float_folder(self) -> Path:
@@ -127,6 +150,12 @@ def job_description(cell: Cell) -> dict[str, Any]:
     """
     fixed = read_json(cell.folder / "fix.json")
     declared = cell.spec.input
+    keep_float: list[dict[str, Any]] = []
+    if asked := cell.climb_request["keep_float"]:  # imported here: without it no stage needs onnx for job.json
+        from common.keep_float import resolve
+        from common.onnx_graph import load_onnx
+
+        keep_float = resolve(asked, load_onnx(cell.folder / "model.onnx"), cell.name)
     if len(fixed["inputs"]) != 1:
         raise UserError(f"{cell.name}: the graph has {len(fixed['inputs'])} inputs, the network has one image")
     return {
@@ -134,7 +163,9 @@ def job_description(cell: Cell) -> dict[str, Any]:
         "model": cell.model,
         "chip": cell.chip,
         "variant": cell.variant,
+        "vendor": cell.chip_spec.folder.name,
         "precision": cell.precision,
+        "batch": cell.batch,
         "graph": "model.onnx",
         "inputs": [
             {
@@ -151,7 +182,8 @@ def job_description(cell: Cell) -> dict[str, Any]:
         "samples": "samples.npz",
         "outputs_file": "outputs.npz",
         "artifact": cell.model,
-        "options": cell.request["options"],
+        "keep_float": keep_float,
+        "rung": None,  # common/climb.py sets it
     }
 
 

@@ -6,7 +6,8 @@ step writes each answer to a small JSON file, only if it differs; every later st
     out/<model>/plan.json                                the cells that were asked for
     out/<model>/float/source.json                        the model's declaration; where its weights come from
     out/<model>/float/evaluation_set.json                the evaluation images, by a fingerprint of the folder
-    out/<model>/<chip>/<variant>/request.json            model, chip, precision, the chip's options
+    out/<model>/<chip>/<variant>/request.json            model, chip, precision, batch
+    out/<model>/<chip>/<variant>/climb.json              the gate, the rung, and the nodes kept float, where asked for
     out/<model>/<chip>/<variant>/calibration_set.json    the calibration images, where the precision needs any
 """
 
@@ -17,9 +18,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from common.chip_spec import ChipSpec
 from common.errors import USAGE_EXIT, UserError, run
 from common.files import folder_fingerprint, write_json_if_changed
-from common.spec import MODELS_FOLDER, ChipSpec, ModelSpec, load_chip, load_model, model_names
+from common.spec import MODELS_FOLDER, ModelSpec, load_chip, load_model, model_names
 
 OUT = Path("out")
 
@@ -124,6 +126,58 @@ def check_precision(chip: ChipSpec, name: str, precision: str) -> None:
         raise UserError(f"chip '{name}' does not build precision '{precision}'", hint, USAGE_EXIT)
 
 
+def check_variant(chip: ChipSpec, name: str, variant: str) -> tuple[str, int]:
+    """The precision and the batch of a variant: "int8" is ("int8", 1), "int8-b4" is ("int8", 4).
+
+    Raises UserError (exit 2) when the chip does not build it.
+    """
+    precision, _, number = variant.partition("-b")
+    check_precision(chip, name, precision)
+    batch = positive_number(number, "BATCH") or 1
+    if batch not in chip.batches:
+        listed = " or ".join(f"BATCH={count}" for count in chip.batches)
+        raise UserError(f"chip '{name}' does not build BATCH={batch}", listed, USAGE_EXIT)
+    return precision, batch
+
+
+def climb_request(chip: ChipSpec, name: str, precision: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The content of climb.json: {"gate": least agreement with float or None, "rung": number or None, "keep_float"}.
+
+    GATE= and KEEP_FLOAT= are about quantised precisions, RUNG= about those that have rungs: the others of the same
+    request stay as they are. Raises UserError (exit 2) for values that make no sense.
+    """
+    rungs = chip.rungs.get(precision, [])
+    quantised = precision in chip.calibrated
+    rung = positive_number(arguments.rung, "RUNG") if rungs else None
+    if rung is not None and rung > len(rungs):
+        listed = ", ".join(f"{number} {one.name}" for number, one in enumerate(rungs, 1))
+        raise UserError(f"{name} has no RUNG={rung} in {precision}", f"its rungs are: {listed}", USAGE_EXIT)
+    if arguments.keep_float and quantised and not chip.float_layers:
+        raise UserError(
+            f"chip '{name}' cannot keep single layers float",
+            "leave KEEP_FLOAT= out, or use a wider PRECISION=",
+            USAGE_EXIT,
+        )
+    return {
+        "gate": share(arguments.gate, "GATE") if quantised else None,
+        "rung": rung,
+        "keep_float": arguments.keep_float if quantised else "",
+    }
+
+
+def share(text: str, variable: str) -> float | None:
+    """A number of 0..1, None for an unset variable. Raises UserError (exit 2) for anything else."""
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UserError(f"{variable}={text} is no number of 0 to 1", f"{variable}=0.98", USAGE_EXIT)
+    return value
+
+
 def write_plan(arguments: argparse.Namespace) -> None:
     """Write the request files of all asked cells; see the head of this file."""
     named = find_spec(arguments.model, arguments.spec, arguments.onnx)
@@ -131,8 +185,10 @@ def write_plan(arguments: argparse.Namespace) -> None:
     # Check everything before the first file is written: a refused request leaves no trace.
     cells = [cell.split("/") for cell in arguments.cells]
     chips = {chip: load_chip(chip) for _, chip, _ in cells}
+    asked = {}
     for model, chip, variant in cells:
-        check_precision(chips[chip], chip, variant)
+        precision, batch = check_variant(chips[chip], chip, variant)
+        asked[chip, variant] = precision, batch, climb_request(chips[chip], chip, precision, arguments)
         if model != spec.name:  # make reads the name with sed, before there is a Python that knows YAML
             raise UserError(
                 f"{arguments.spec}: make reads the name as '{model}'", f"write it plainly: name: {spec.name}"
@@ -140,7 +196,7 @@ def write_plan(arguments: argparse.Namespace) -> None:
     source = find_source(named, arguments.onnx, arguments.weights)
     evaluation = image_set(arguments.eval, "EVAL") | {"limit": positive_number(arguments.limit, "LIMIT")}
     calibration = None
-    if any(variant in chips[chip].calibrated for _, chip, variant in cells):
+    if any(precision in chips[chip].calibrated for (chip, _), (precision, _, _) in asked.items()):
         calibration = image_set(arguments.calib, "CALIB")
         calibration |= {"count": arguments.calib_count, "force": arguments.force == "1"}
 
@@ -151,18 +207,19 @@ def write_plan(arguments: argparse.Namespace) -> None:
         resolved["spec_path"] = arguments.spec
     write_json_if_changed(folder / "float" / "source.json", resolved)
     write_json_if_changed(folder / "float" / "evaluation_set.json", evaluation)
-    for _, chip, variant in cells:
+    for (chip, variant), (precision, batch, climb) in asked.items():
         cell = folder / chip / variant
         request = {
             "version": 1,
             "model": spec.name,
             "chip": chip,
             "variant": variant,
-            "precision": variant,
-            "options": {},
+            "precision": precision,
+            "batch": batch,
         }
         write_json_if_changed(cell / "request.json", request)
-        if variant in chips[chip].calibrated:
+        write_json_if_changed(cell / "climb.json", climb)
+        if precision in chips[chip].calibrated:
             write_json_if_changed(cell / "calibration_set.json", calibration)
     # Last: this is the file that make asks for, and it stands for all of the above.
     write_json_if_changed(folder / "plan.json", {"version": 1, "cells": arguments.cells})
@@ -181,7 +238,20 @@ def main() -> None:
     """python -m common.plan MODEL/CHIP/VARIANT... --calib FOLDER --eval FOLDER (called by make)."""
     parser = argparse.ArgumentParser(description="write the request files of cells, only where they changed")
     parser.add_argument("cells", nargs="+", help="model/chip/variant")
-    for name in ("model", "spec", "size", "onnx", "weights", "force", "calib", "eval", "limit"):
+    for name in (
+        "model",
+        "spec",
+        "size",
+        "onnx",
+        "weights",
+        "force",
+        "calib",
+        "eval",
+        "limit",
+        "gate",
+        "rung",
+        "keep-float",
+    ):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--calib-count", type=int, default=100)
     write_plan(parser.parse_args())

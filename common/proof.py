@@ -144,25 +144,42 @@ def judge_metric(metrics: dict[str, Any], gate: GateSpec, weights: str, rendered
 
 
 def judge_float_on_chip(cell: Cell) -> Verdict:
-    """Step 4: the chip in float against ONNX; for a quantised cell, from the fp32 cell beside it if that is built."""
-    sibling = Cell(cell.folder.parent / "fp32")
-    if cell.precision == "fp32":
-        sibling = cell
-    elif "fp32" not in cell.chip_spec.precisions:
+    """Step 4: the chip in float against ONNX; for a quantised cell, from the float cell beside it if that is built."""
+    if not cell.quantised:
+        compared = _required(CellResults(cell.folder).compared, "compare.json", cell)
+        return judge_agreement(compared, cell.gate, cell.weights)
+    precision = cell.chip_spec.float_precision
+    if precision is None:
         return Verdict(NOT_APPLICABLE, "the chip has no float mode")
-    path, export = sibling.folder / "compare.json", cell.float_folder / "export.json"
+    sibling = cell.folder.parent / precision
+    path, export = sibling / "compare.json", cell.float_folder / "export.json"
     if not path.exists() or path.stat().st_mtime_ns < export.stat().st_mtime_ns:
-        return Verdict(NOT_APPLICABLE, f"{cell.model}/{cell.chip}/fp32 is not built for this float network")
-    return judge_agreement(CellResults(sibling.folder).compared, cell.spec.gate_for("fp32"), cell.weights)
+        return Verdict(NOT_APPLICABLE, f"{cell.model}/{cell.chip}/{precision} is not built for this float network")
+    return judge_agreement(CellResults(sibling).compared, cell.spec.gate_for(precision), cell.weights)
+
+
+def judge_quantised(cell: Cell) -> Verdict:
+    """Step 5: the quantised chip against float, on the rung that was taken."""
+    if not cell.quantised:
+        return Verdict(NOT_APPLICABLE, f"{cell.precision} is not quantised: see float on chip")
+    results = CellResults(cell.folder)
+    found = judge_agreement(_required(results.compared, "compare.json", cell), cell.gate, cell.weights)
+    rung = results.rung
+    if rung is None:
+        return found
+    place = f"rung {rung['number']} of {results.rungs['of']} ({rung['title']}): "
+    tried = results.rungs["tried"]
+    others = "; ".join(
+        f"{entry['number']} {entry['name']} {entry['agreement']:.4f}" for entry in tried if entry is not rung
+    )
+    figures = place + found.figures + (f"; also tried: {others}" if others else "")
+    return found._replace(figures=figures)
 
 
 def ladder(cell: Cell) -> list[dict[str, Any]]:
     """All steps: [{"step", "name", "state", "figures", "why"}]. Raises UserError when a file of the cell is missing."""
     results = CellResults(cell.folder)
-    gate = cell.spec.gate_for(cell.precision)
-    quantised = Verdict(NOT_APPLICABLE, "fp32 is not quantised: see float on chip")
-    if cell.precision != "fp32":
-        quantised = judge_agreement(_required(results.compared, "compare.json", cell), gate, cell.weights)
+    gate = cell.gate
     rendered = results.rendered
     manifest = results.calibration if cell.calibration_request else None
     verdicts = [
@@ -171,7 +188,7 @@ def ladder(cell: Cell) -> list[dict[str, Any]]:
         ("fix", judge_fix(_required(results.read("fix.json"), "fix.json", cell))),
         ("calibration lint", judge_calibration(manifest, cell.precision)),
         ("float on chip", judge_float_on_chip(cell)),
-        ("quantised agreement", quantised),
+        ("quantised agreement", judge_quantised(cell)),
         ("task metric", judge_metric(_required(results.metrics, "metrics.json", cell), gate, cell.weights, rendered)),
     ]
     return [
@@ -206,7 +223,7 @@ def prove(cell: Cell) -> dict[str, Any]:
         "state": state,
         "reason": reason,
         "weights": cell.weights,
-        "gate": cell.spec.gate_for(cell.precision).model_dump(),
+        "gate": cell.gate.model_dump(),
         "steps": steps,
     }
     write_json(cell.folder / "artifact.json", sidecar(cell, proof))

@@ -13,10 +13,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from common.cell_results import OUT, CellResults, size_in_words
+from common.cell_results import OUT, CellResults
 from common.errors import UserError, run
 from common.files import read_json, replacing
 from common.spec import MODELS_FOLDER, chip_names, load_chip, load_model
+from common.wording import size_in_words
 
 README = Path("README.md")
 PICTURE = Path("docs/demo.png")

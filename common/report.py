@@ -18,9 +18,10 @@ import cv2
 import jinja2
 from markupsafe import Markup
 
-from common.cell_results import OUT, STATES, CellResults, Naming, find_cells, number_in_words, size_in_words
+from common.cell_results import OUT, STATES, CellResults, find_cells
 from common.errors import UserError, run
 from common.files import replacing, write_json
+from common.wording import Naming, number_in_words, size_in_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURE_WIDTH, JPEG_QUALITY = 900, 78  # a page of ten cells stays below 10 MB
@@ -62,6 +63,9 @@ def make_command(cell: CellResults) -> str:
         words += {"random": ["WEIGHTS=random"], "path": [f"WEIGHTS={source.get('path')}"]}.get(str(cell.weights), [])
     words += [f"SIZE={size}"] if size else []
     words.append(f"PRECISION={cell.request['precision']}")
+    words += [f"BATCH={cell.request['batch']}"] if cell.request.get("batch", 1) > 1 else []
+    climb = cell.read("climb.json") or {}
+    words += [f"{key.upper()}={climb[key]}" for key in ("gate", "rung", "keep_float") if climb.get(key)]
     if cell.calibration_set:
         words.append(f"CALIB={cell.calibration_set['folder']}")
         if cell.calibration_set["count"] != DEFAULT_CALIBRATION_COUNT:
@@ -125,6 +129,7 @@ def cell_view(cell: CellResults) -> dict[str, Any]:
         "command": make_command(cell),
         "steps": proof.get("steps", []),
         "gate": proof.get("gate"),
+        "rungs": cell.rungs if cell.rung else None,
         "pictures": [picture | inline_picture(cell.folder / picture["file"]) for picture in listed],
         "calibration": cell.calibration if cell.calibration_set else None,
         "contact_sheet": inline_picture(sheet) if cell.calibration_set and sheet.exists() else None,

@@ -89,6 +89,8 @@ def provenance(cell: Cell) -> dict[str, Any]:
             "boxes": calibration["boxes"],
             "manifest_sha256": sha256_file(cell.folder / "calib" / "manifest.json"),
         },
+        "rung": {key: results.rung[key] for key in ("number", "name", "title")} if results.rung else None,
+        "kept_float": cell.climb_request["keep_float"] or None,
         "quantization": compiled.get("quantization"),
         "tools": (compiled.get("tools") or {}) | tool_versions(),
     }
@@ -119,6 +121,7 @@ def sidecar(cell: Cell, proof: dict[str, Any]) -> dict[str, Any]:
         "chip": cell.chip,
         "variant": cell.variant,
         "precision": cell.precision,
+        "batch": cell.batch,
         "task": spec.task,
         "random_weights": cell.weights == "random",
         "forced_lint": forced,

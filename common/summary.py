@@ -14,20 +14,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cell_results import OUT, CellResults, Naming, number_in_words, size_in_words
+from common.cell_results import OUT, CellResults
 from common.errors import FAILURE_EXIT, USAGE_EXIT, UserError, report_error, run
+from common.wording import Naming, number_in_words, size_in_words
 
 NUMERIC = {1, 2, 3, 4, 5}
 COLORS = {"proven": "32", "failed": "31", "not judged": "33"}  # ANSI green, red, yellow
 
 
-def headers(naming: Naming) -> tuple[str, ...]:
-    """The table's first line."""
+def headers(naming: Naming, rungs: bool) -> tuple[str, ...]:
+    """The table's first line; rungs: whether any cell has some."""
     return ("cell", "artifact", naming.header("float"), naming.header("chip"), naming.agreement_header, "latency",
-            "state")  # fmt: skip
+            *(["rung"] if rungs else []), "state")  # fmt: skip
 
 
-def row(facts: dict[str, Any], naming: Naming) -> tuple[str, ...]:
+def row(facts: dict[str, Any], naming: Naming, rungs: bool) -> tuple[str, ...]:
     """One line of the table, of CellResults.facts()."""
     state = f"{facts['state']} (random weights)" if facts["weights"] == "random" else facts["state"]
     return (
@@ -37,6 +38,7 @@ def row(facts: dict[str, Any], naming: Naming) -> tuple[str, ...]:
         naming.metric_of(facts, "chip"),
         naming.agreement_of(facts),
         number_in_words(facts["latency_ms"], ".1f", " ms"),
+        *([facts["rung"] or "-"] if rungs else []),
         state,
     )
 
@@ -90,7 +92,8 @@ def print_summary(chip: str, names: Sequence[str], out: Path = OUT) -> int:
     facts = [cell.facts() for cell in cells]
     colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     naming = Naming.of(facts)
-    print(f"\n{table([headers(naming), *(row(one, naming) for one in facts)], colored)}")
+    rungs = any(one["rung"] for one in facts)
+    print(f"\n{table([headers(naming, rungs), *(row(one, naming, rungs) for one in facts)], colored)}")
     for reason in dict.fromkeys(one["reason"] for one in facts if one["state"] == "not judged"):
         print(f"not judged: {reason}")
     print(f"\n{out / 'report' / 'index.html'}", flush=True)
@@ -110,9 +113,16 @@ def print_summary(chip: str, names: Sequence[str], out: Path = OUT) -> int:
 def _hint(cell: CellResults) -> str:
     listed = (cell.read("pictures.json") or {}).get("pictures") or [{"file": "skeletons_worst.png"}]
     looked = f"look at {cell.folder}/{listed[0]['file']} and {cell.folder}/channels.png"
-    if cell.request["precision"] == "fp32":
-        return f"{looked}: fp32 that differs from float is a wrong layout, mean or resize"
-    return f"{looked}; more or better calibration images (CALIB=, CALIB_COUNT=) are the usual cure"
+    if cell.calibration_set is None:
+        return f"{looked}: float on the chip that differs from float is a wrong layout, mean or resize"
+    rungs = cell.rungs or {"of": 0, "asked": None}
+    if rungs["asked"] and rungs["of"] > 1:
+        return f"leave RUNG={rungs['asked']} out: there are {rungs['of']} rungs, and the build climbs until one passes"
+    layers = f"make layers CHIP={cell.request['chip']} MODEL={cell.request['model']}"
+    return (
+        f"{looked}; `{layers}` shows which layers lose the most; more or better calibration images (CALIB=, "
+        "CALIB_COUNT=) are the usual cure"
+    )
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 
 import pytest
@@ -10,7 +11,8 @@ import yaml
 from common.spec import chip_names, load_chip, model_names
 from tests.conftest import ROOT, project_files
 
-VENDOR_FILES = ("chip.yaml", "requirements.txt", "compile.py", "infer.py", "README.md")
+VENDOR_FILES = ("chip.yaml", "requirements.txt", "compile.py", "infer.py", "device.py", "layers.py", "README.md")
+KIT = ("failure.py", "atomic_files.py", "job_file.py", "artifact_record.py", "inference_loop.py")
 
 
 def python_files():
@@ -56,9 +58,30 @@ def test_a_vendor_folder_is_complete_and_stands_alone(chip):
 def test_the_lists_that_make_reads_stand_on_one_line():
     for path in (ROOT / "vendors").glob("*/chip.yaml"):
         content = yaml.safe_load(path.read_text())
-        for key in ("chips", "precisions", "calibrated"):
+        for key in ("chips", "precisions", "calibrated", *(["lacks"] if "lacks" in content else [])):
             line = next(line for line in path.read_text().splitlines() if line.startswith(f"{key}:"))
             assert yaml.safe_load(line) == {key: content[key]}
+
+
+@pytest.mark.parametrize("name", KIT)
+def test_what_every_vendor_folder_needs_is_the_same_in_each(name):
+    """A folder can be taken away alone, so each has these files; they are changed together or not at all."""
+    contents = {path.read_bytes() for path in (ROOT / "vendors").glob(f"*/{name}")}
+    assert len(contents) == 1
+    assert all((path.parent / name).exists() for path in (ROOT / "vendors").glob("*/chip.yaml"))
+
+
+def test_make_and_python_read_the_same_chips():
+    """chips.awk reads chip.yaml before there is a Python that knows YAML."""
+    files = sorted(str(path) for path in (ROOT / "vendors").glob("*/chip.yaml"))
+    command = ["awk", "-f", str(ROOT / "common" / "chips.awk"), *(file[len(str(ROOT)) + 1 :] for file in files)]
+    words = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    expected = {
+        f"{name}:{chip.folder.name}:{','.join(chip.precisions)}:{','.join(chip.calibrated)}"
+        for name in chip_names()
+        for chip in [load_chip(name)]
+    }
+    assert set(words) == expected
 
 
 def test_names_are_unique():

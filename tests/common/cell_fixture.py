@@ -93,7 +93,7 @@ def make_cell(root: Path, variant: str = "int8", noise: float = 0.0, model: str 
         make_float(root, reference, model, weights, ground_truth, people, task)
     cell = Cell(folder)
     write_json(folder / "request.json", {"version": 1, "model": model, "chip": CHIP, "variant": variant,
-                                         "precision": variant, "options": {}})  # fmt: skip
+                                         "precision": variant})  # fmt: skip
     (folder / "model.onnx").write_bytes(b"a graph, fixed")
     outputs = load_arrays(reference.folder / "outputs.npz")
     write_json(folder / "fix.json", {

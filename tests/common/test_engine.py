@@ -54,7 +54,7 @@ def cell(tmp_path, monkeypatch):
     folder = tmp_path / "out" / "net" / "pretend" / "int8"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text(
-        json.dumps({"model": "net", "chip": "pretend", "variant": "int8", "precision": "int8", "options": {}})
+        json.dumps({"model": "net", "chip": "pretend", "variant": "int8", "precision": "int8"})
     )
     monkeypatch.chdir(tmp_path)
     return Cell(Path("out/net/pretend/int8"))
@@ -136,7 +136,7 @@ def test_a_missing_environment_names_the_command_that_makes_it(cell):
     script("compile.py", GOOD_COMPILE)
     with pytest.raises(UserError, match="environment of") as error:
         engine.compile_cell(cell)
-    assert error.value.hint == "make .venv/pretend/ready"
+    assert error.value.hint == "rm -rf .venv/pretend; make .venv/pretend/ready"
 
 
 def test_check_artifact_finds_a_truncated_file(cell):

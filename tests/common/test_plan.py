@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from common.files import folder_fingerprint, read_json
 from common.plan import write_plan
 
 ROOT = Path(__file__).resolve().parents[2]
+VARIABLES = ("model", "spec", "size", "onnx", "weights", "force", "limit", "gate", "rung", "keep_float")
 SPEC = """name: mine
 task: topdown_pose
 input: {shape: [1, 3, 64, 48], color: rgb, scale: 255, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
@@ -31,8 +33,33 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+FAMILY = """chips: [small, large]
+title: a family of two
+artifact: .bin
+precisions: [fp32, fp16, int8]
+calibrated: [int8]
+lacks: [small:fp16]
+batches: [1, 4]
+float_layers: true
+rungs: {int8: [{name: plain, title: one}, {name: better, title: two, options: {more: 1}}]}
+engines: [local]
+simulator: none
+proven: not at all
+graph: {opset: [11, 17], ir_version: 7}
+operators: {Conv: {}}
+"""
+
+
+@pytest.fixture
+def family(project):
+    """vendors/ holds one folder that serves two chips."""
+    (project / "vendors").unlink()
+    (project / "vendors" / "family").mkdir(parents=True)
+    (project / "vendors" / "family" / "chip.yaml").write_text(FAMILY)
+
+
 def asked(*cells, **changes):
-    values = dict.fromkeys(("model", "spec", "size", "onnx", "weights", "force", "limit"), "")
+    values = dict.fromkeys(VARIABLES, "")
     return argparse.Namespace(
         cells=list(cells), calib_count=100, **(values | {"calib": "photos", "eval": "photos"} | changes)
     )
@@ -51,8 +78,10 @@ def test_request_files_of_two_precisions(project):
     assert written(project) == [
         "out/mine/float/evaluation_set.json",
         "out/mine/float/source.json",
+        "out/mine/ncnn/fp32/climb.json",
         "out/mine/ncnn/fp32/request.json",
         "out/mine/ncnn/int8/calibration_set.json",
+        "out/mine/ncnn/int8/climb.json",
         "out/mine/ncnn/int8/request.json",
         "out/mine/plan.json",
     ]
@@ -84,6 +113,65 @@ def test_another_evaluation_set_asks_for_no_new_artifact(project):
 def test_another_calibration_set_changes_only_the_calibration(project):
     (project / "others").mkdir()
     assert changed_files(project, calib="others") == ["calibration_set.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "content"),
+    [
+        ({"gate": "0.99"}, {"gate": 0.99, "rung": None, "keep_float": ""}),
+        ({"rung": "1"}, {"gate": None, "rung": 1, "keep_float": ""}),
+        ({"keep_float": "last:2"}, {"gate": None, "rung": None, "keep_float": "last:2"}),
+    ],
+)
+def test_another_gate_rung_or_float_layer_changes_only_what_the_climb_goes_by(project, family, changes, content):
+    write_plan(own_network("mine/small/int8"))
+    for path in written(project):
+        os.utime(path, ns=(1, 1))
+    write_plan(own_network("mine/small/int8", **changes))
+    assert [path for path in written(project) if Path(path).stat().st_mtime_ns != 1] == [
+        "out/mine/small/int8/climb.json"
+    ]
+    assert read_json("out/mine/small/int8/climb.json") == content
+
+
+def test_what_quantised_precisions_are_asked_for_leaves_the_float_one_alone(project, family):
+    write_plan(own_network("mine/large/fp16", "mine/large/int8", gate="0.9", rung="2", keep_float="last:1"))
+    assert read_json("out/mine/large/fp16/climb.json") == {"gate": None, "rung": None, "keep_float": ""}
+    assert read_json("out/mine/large/int8/climb.json") == {"gate": 0.9, "rung": 2, "keep_float": "last:1"}
+
+
+def test_a_batch_is_a_variant_of_its_own(project, family):
+    write_plan(own_network("mine/small/int8-b4", "mine/small/int8"))
+    assert read_json("out/mine/small/int8-b4/request.json")["batch"] == 4
+    assert read_json("out/mine/small/int8-b4/request.json")["precision"] == "int8"
+    assert read_json("out/mine/small/int8/request.json")["batch"] == 1
+    assert Path("out/mine/small/int8-b4/calibration_set.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("cell", "changes", "message", "hint"),
+    [
+        ("small/fp16", {}, "chip 'small' does not build precision 'fp16'", "PRECISION=fp32 or PRECISION=int8"),
+        ("small/int8-b3", {}, "chip 'small' does not build BATCH=3", "BATCH=1 or BATCH=4"),
+        ("small/int8-bx", {}, "BATCH=x is no number", "BATCH=20"),
+        ("small/int8", {"rung": "3"}, "small has no RUNG=3 in int8", "its rungs are: 1 plain, 2 better"),
+        ("small/int8", {"rung": "0"}, "RUNG=0 is no number of 1 or more", "RUNG"),
+        ("small/int8", {"gate": "98"}, "GATE=98 is no number of 0 to 1", "GATE=0.98"),
+        ("small/int8", {"gate": "high"}, "GATE=high is no number of 0 to 1", "GATE=0.98"),
+    ],
+)
+def test_what_the_chip_does_not_have_is_refused_with_what_it_has(project, family, cell, changes, message, hint):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        write_plan(own_network(f"mine/{cell}", **changes))
+    assert hint in error.value.hint
+    assert not (project / "out").exists()
+
+
+def test_float_layers_are_refused_where_the_chip_has_none(project, family):
+    path = project / "vendors" / "family" / "chip.yaml"
+    path.write_text(path.read_text().replace("float_layers: true", "float_layers: false"))
+    with pytest.raises(UserError, match="cannot keep single layers float"):
+        write_plan(own_network("mine/small/int8", keep_float="last:1"))
 
 
 def test_an_image_more_a_changed_image_and_an_image_less_are_seen(project):

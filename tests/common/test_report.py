@@ -11,10 +11,11 @@ import pytest
 
 import common.report
 import common.spec
-from common.cell_results import CellResults, find_cells, size_in_words
+from common.cell_results import CellResults, find_cells
 from common.errors import UserError
 from common.files import read_json, write_json
 from common.report import inline_picture, make_command, make_report
+from common.wording import size_in_words
 from tests.common.cell_fixture import CHIP
 from tests.common.report_page import Page
 
@@ -110,7 +111,7 @@ def test_summary_md_is_one_table_with_a_line_per_cell(built):
     lines = (project / "out/report/summary.md").read_text().splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + 3
-    assert {line.count("|") for line in table} == {11}
+    assert {line.count("|") for line in table} == {12}
     start = lines.index(table[0])
     assert lines[start - 1] == ""
     assert lines[start : start + 5] == table

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common.cell_results import Naming
 from common.errors import UserError
 from common.files import read_json, write_json
 from common.summary import failures, headers, print_summary, table
+from common.wording import Naming
 from tests.common.cell_fixture import CHIP, make_cell
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_every_red_step_is_told(made_cells, tmp_path):
 
 
 def test_colours_only_when_asked():
-    titles = headers(Naming("AP", "OKS"))
+    titles = headers(Naming("AP", "OKS"), rungs=False)
     row = ("a/b/c", "1 kB", "0.9", "0.8", "0.99", "1 ms", "failed")
     assert "\x1b" not in table([titles, row])
     assert "\x1b[31mfailed\x1b[0m" in table([titles, row], color=True)

@@ -45,7 +45,7 @@ def make_reference(out: Path, evaluation: Path) -> Path:
 def make_cell(out: Path, calibration: Path | None = None) -> Path:
     """out/chip/int8 with its request files."""
     folder = out / "chip" / "int8"
-    request = {"version": 1, "model": "tester", "chip": "chip", "variant": "int8", "precision": "int8", "options": {}}
+    request = {"version": 1, "model": "tester", "chip": "chip", "variant": "int8", "precision": "int8"}
     write_json(folder / "request.json", request)
     if calibration:
         wanted = {"folder": str(calibration), "fingerprint": "0", "count": 50, "force": False}

@@ -10,15 +10,15 @@ Writes <artifact>.ncnn.param, <artifact>.ncnn.bin and, last, compile.json; for i
 from __future__ import annotations
 
 import importlib.metadata
-import resource
-import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from atomic_files import scratch_folder, sha256_of, write_json
+from artifact_files import artifact_files, side_files
+from artifact_record import finish, remove_results
+from atomic_files import scratch_folder
 from failure import VendorError, run
 from job_file import Job, load_calibration, load_samples, read_job
 from pnnx_convert import convert, prove
@@ -32,22 +32,12 @@ def _first_sample(job: Job) -> dict[str, np.ndarray]:
     return {tensor.name: generator.standard_normal(tensor.shape, np.float32) for tensor in job.inputs}
 
 
-def _remove_results(job: Job) -> None:
-    """An older artifact must not survive a failing compilation and be taken for its result."""
-    for path in (job.folder / "compile.json", *job.artifact_files, *_side_files(job)):
-        path.unlink(missing_ok=True)
-
-
-def _side_files(job: Job) -> list[Path]:
-    return [job.folder / f"{job.artifact}{suffix}" for suffix in (".table", ".float.param", ".float.bin")]
-
-
 def build(job: Job, folder: Path) -> tuple[list[Path], dict[str, Any] | None]:
     """Make all files inside `folder` under their final names; returns them, the artifact's first, and the report."""
     param, weights = convert(job, folder)
     sample = _first_sample(job)
     prove(job, param, weights, sample, folder)
-    made = [folder / path.name for path in job.artifact_files]
+    made = [folder / path.name for path in artifact_files(job)]
     if job.precision == "fp32":
         param.replace(made[0])
         weights.replace(made[1])
@@ -57,7 +47,7 @@ def build(job: Job, folder: Path) -> tuple[list[Path], dict[str, Any] | None]:
     from quantize import load_network, quantize_network, write_network
     from scale_table import table_text
 
-    table_path, float_param, float_weights = (folder / path.name for path in _side_files(job))
+    table_path, float_param, float_weights = (folder / path.name for path in side_files(job))
     param.replace(float_param)
     weights.replace(float_weights)
     network = load_network(float_param, float_weights, keep_unwritten=True)
@@ -75,47 +65,24 @@ def build(job: Job, folder: Path) -> tuple[list[Path], dict[str, Any] | None]:
     return [*made, table_path, float_param, float_weights], result.report
 
 
-def compile_job(job: Job) -> None:
-    """Compile and move the results into place, compile.json last."""
-    start = time.monotonic()
-    _remove_results(job)
-    finished: list[Path] = []
-    try:
-        with scratch_folder(job.folder) as folder:
-            made, quantization = build(job, folder)
-            for path in made:
-                finished.append(job.folder / path.name)
-                shutil.move(path, finished[-1])
-        artifact = job.artifact_files
-        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        peak = max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of([p])} for p in finished}
-        record = {
-            "artifact": [path.name for path in artifact],
-            "files": files,
-            "artifact_bytes": sum(path.stat().st_size for path in artifact),
-            "sha256": sha256_of(artifact),
-            "seconds": round(time.monotonic() - start, 2),
-            "peak_memory_bytes": peak * 1024,
-            "tools": {name: importlib.metadata.version(name) for name in ("ncnn", "pnnx")},
-            "precision": job.precision,
-            "quantization": quantization,
-            "estimate": None,
-        }
-        write_json(job.folder / "compile.json", record)
-    except BaseException:
-        for path in finished:
-            path.unlink(missing_ok=True)
-        raise
+def compile_job(job: Job) -> list[Path]:
+    """Compile and move the results into place, compile.json last; returns the artifact's files."""
+    started = time.monotonic()
+    remove_results(job)
+    with scratch_folder(job.folder) as folder:
+        made, quantization = build(job, folder)
+        artifact = artifact_files(job)
+        tools = {name: importlib.metadata.version(name) for name in ("ncnn", "pnnx")}
+        finish(job, made[: len(artifact)], made[len(artifact) :], started, tools, quantization)
+    return artifact
 
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise VendorError("one argument is needed", "compile.py JOB, where JOB is out/<model>/ncnn/<precision>")
-    job = read_job(Path(arguments[0]))
-    compile_job(job)
-    size = sum(path.stat().st_size for path in job.artifact_files)
-    print(f"{', '.join(path.name for path in job.artifact_files)}: {size / 1e6:.2f} MB", file=sys.stderr)
+    made = compile_job(read_job(Path(arguments[0])))
+    size = sum(path.stat().st_size for path in made)
+    print(f"{', '.join(path.name for path in made)}: {size / 1e6:.2f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """job.json: all that these scripts are told about a network; and the files that lie beside it.
 
-Every path in it is relative to the job folder and stays inside it.
+Every path in it is relative to the job folder and stays inside it. This file is the same in every vendor folder, so
+that each folder can be taken away alone; which chips and precisions it takes stands in chip.yaml beside it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,15 +17,24 @@ from atomic_files import read_json
 from failure import VendorError
 
 JOB_HINT = "run make again: it writes job.json"
-PRECISIONS = ("fp32", "int8")
+CHIP_FILE = Path(__file__).parent / "chip.yaml"
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or an output of the network: its ONNX name and static shape, batch 1 first."""
+    """An input or an output of the network: its ONNX name and static shape, the batch first."""
 
     name: str
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class KeptFloat:
+    """A node of the graph that KEEP_FLOAT= keeps out of int8: its ONNX name, its operator, its output tensors."""
+
+    node: str
+    operator: str
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,9 @@ class Job:
     """A checked job.json."""
 
     folder: Path
+    chip: str
     precision: str
+    batch: int
     graph: Path
     inputs: list[Tensor]
     outputs: list[Tensor]
@@ -39,11 +52,14 @@ class Job:
     samples: Path
     outputs_file: Path
     artifact: str
+    rung: dict[str, Any] = field(default_factory=dict)  # the options of the rung in chip.yaml; empty: the plain way
+    keep_float: list[KeptFloat] = field(default_factory=list)
 
-    @property
-    def artifact_files(self) -> list[Path]:
-        """The two files that an application loads, in the order of their fingerprint."""
-        return [self.folder / f"{self.artifact}.ncnn.param", self.folder / f"{self.artifact}.ncnn.bin"]
+
+def chip_list(key: str) -> list[str]:
+    """A one-line list of chip.yaml ("chips: [a, b]"), read without a YAML library; empty when it is not there."""
+    found = re.search(rf"^{key}: *\[([^]]*)\]", CHIP_FILE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [word for word in re.split(r"[,\s]+", found[1]) if word] if found else []
 
 
 def read_job(folder: Path) -> Job:
@@ -56,23 +72,32 @@ def read_job(folder: Path) -> Job:
         raise VendorError(f"{path} is not a JSON object", JOB_HINT)
     if content.get("version") != 1:
         raise VendorError(f"{path}: version {content.get('version')!r} is not 1", JOB_HINT)
-    if content.get("chip") != "ncnn":
-        raise VendorError(f"{path} is for chip {content.get('chip')!r}, not ncnn", "give a job folder of this chip")
-    precision = content.get("precision")
-    if precision not in PRECISIONS:
-        raise VendorError(f"{path}: precision {precision!r} is none of {', '.join(PRECISIONS)}", "choose one of them")
+    chip, precision = content.get("chip"), content.get("precision")
+    if chip not in chip_list("chips"):
+        served = ", ".join(chip_list("chips"))
+        raise VendorError(f"{path} is for chip {chip!r}, not {served}", "give a job folder of this chip")
+    lacking = chip_list("lacks")
+    precisions = [name for name in chip_list("precisions") if f"{chip}:{name}" not in lacking]
+    if precision not in precisions:
+        raise VendorError(f"{path}: precision {precision!r} is none of {', '.join(precisions)}", "choose one of them")
     artifact = content.get("artifact")
     if not isinstance(artifact, str) or not artifact or Path(artifact).name != artifact:
         raise VendorError(f"{path}: artifact {artifact!r} is no plain file name", JOB_HINT)
     inputs, outputs = _tensors(path, content, "inputs"), _tensors(path, content, "outputs")
-    if any(len(tensor.shape) != 4 or tensor.shape[0] != 1 for tensor in inputs):
+    batch = content.get("batch", 1)
+    if type(batch) is not int or batch < 1:
+        raise VendorError(f"{path}: batch {batch!r} is no number of 1 or more", JOB_HINT)
+    if any(len(tensor.shape) != 4 or tensor.shape[0] != batch for tensor in inputs):
         raise VendorError(
-            f"{path}: an input is not of shape [1, channels, height, width]", "export with a static batch of 1"
+            f"{path}: an input is not of shape [{batch}, channels, height, width]",
+            f"export with a static batch of {batch}",
         )
     calibration = content.get("calibration")
     return Job(
         folder,
+        chip,
         precision,
+        batch,
         _inside(folder, path, content, "graph"),
         inputs,
         outputs,
@@ -80,7 +105,27 @@ def read_job(folder: Path) -> Job:
         _inside(folder, path, content, "samples"),
         _inside(folder, path, content, "outputs_file"),
         artifact,
+        _rung(path, content),
+        _keep_float(path, content),
     )
+
+
+def _rung(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    rung = content.get("rung")
+    if rung is None:
+        return {}
+    options = rung.get("options") if isinstance(rung, dict) else None
+    if not isinstance(options, dict):
+        raise VendorError(f"{path}: rung {rung!r} has no options", JOB_HINT)
+    return options
+
+
+def _keep_float(path: Path, content: dict[str, Any]) -> list[KeptFloat]:
+    entries = content.get("keep_float") or []
+    try:
+        return [KeptFloat(str(one["node"]), str(one["operator"]), tuple(map(str, one["outputs"]))) for one in entries]
+    except (TypeError, KeyError):
+        raise VendorError(f"{path}: keep_float {entries!r} is no list of nodes", JOB_HINT) from None
 
 
 def _tensors(path: Path, content: dict[str, Any], key: str) -> list[Tensor]:
@@ -140,7 +185,10 @@ def check_sample(array: np.ndarray, tensor: Tensor, where: str) -> None:
 
 
 def load_calibration(job: Job) -> list[np.ndarray]:
-    """Read calib/*.npy in the order of their names: float32 [1, C, H, W] each. Raises VendorError when one is bad."""
+    """Read calib/*.npy in the order of their names: float32 [1, C, H, W] each, whatever the batch of the graph.
+
+    Raises VendorError when one is bad.
+    """
     hint = "run make with CALIB=<folder of images>: it writes the calibration tensors"
     if job.calibration is None:
         raise VendorError("this precision needs calibration tensors, and job.json names none", hint)

@@ -1,0 +1,108 @@
+"""What a chip.yaml says: the chips of a vendor folder, their precisions, and the rungs that a precision climbs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from common.decode_spec import PositiveInt, Strict
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+RESERVED_NAMES = {"float", "report", "sets", "train", "bench"}  # folders that out/ uses itself
+
+
+def _check_name(name: str) -> str:
+    if not NAME_PATTERN.fullmatch(name):
+        raise ValueError("a name is letters, digits, '_', '-' and '.', and is used as a folder")
+    if name in RESERVED_NAMES:
+        raise ValueError(f"'{name}' is a folder that npumake uses itself")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+
+
+class GraphSpec(Strict):
+    """What a chip's compiler reads: opset range, and the IR version to write."""
+
+    opset: Annotated[list[int], Field(min_length=2, max_length=2)]
+    ir_version: int
+    static: bool = True
+
+
+class RungSpec(Strict):
+    """One way to build a precision. options: the vendor scripts' own business; they get them in job.json."""
+
+    name: Name
+    title: str
+    options: dict[str, Any] = {}
+
+
+class MemorySpec(Strict):
+    """The memory that a compilation is expected to take, where none was measured: a constant, and so many megabytes a
+    megabyte of model.onnx."""
+
+    megabytes: Annotated[float, Field(ge=0)]
+    per_model_megabyte: Annotated[float, Field(ge=0)]
+
+
+class ChipSpec(BaseModel):
+    """One vendor folder, as chip.yaml declares it. Further keys are the vendor scripts' own business."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    chips: list[Name]
+    title: str
+    runs_on: str = ""
+    artifact: str
+    precisions: list[str]
+    calibrated: list[str]
+    lacks: list[str] = []  # "chip:precision": what one chip of the family does not have
+    batches: Annotated[list[PositiveInt], Field(min_length=1)] = [1]
+    rungs: dict[str, list[RungSpec]] = {}  # by precision, cheapest first: the build climbs until the gate is passed
+    float_layers: bool = False  # whether single layers can stay float (KEEP_FLOAT=)
+    memory: MemorySpec = MemorySpec(megabytes=500, per_model_megabyte=20)
+    engines: list[Literal["docker", "podman", "local"]]
+    simulator: str
+    proven: str
+    demo: bool = False
+    python_packages: list[str] = []  # what the vendor scripts import beyond the standard library
+    flags: dict[str, str] = {}  # the runtime's own preprocessing flags; see common/explain.py for what fills the braces
+    graph: GraphSpec
+    operators: dict[str, dict[str, Any] | None]
+    unsupported: dict[str, str] = {}
+    folder: Path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ChipSpec:
+        for key, names in (("calibrated", self.calibrated), ("rungs", list(self.rungs))):
+            if extra := sorted(set(names) - set(self.precisions)):
+                raise ValueError(f"{key} names {', '.join(extra)}, which is no precision of the chip")
+        for pair in self.lacks:
+            chip, _, precision = pair.partition(":")
+            if chip not in self.chips or precision not in self.precisions:
+                raise ValueError(f"lacks: '{pair}' is no chip:precision of this file")
+        for precision, rungs in self.rungs.items():
+            names = [rung.name for rung in rungs]
+            if not names or len(set(names)) != len(names):
+                raise ValueError(f"rungs of {precision} are empty, or two have one name")
+        return self
+
+    def of(self, chip: str) -> ChipSpec:
+        """The same for one chip of the family: without the precisions that it lacks."""
+        kept = [name for name in self.precisions if f"{chip}:{name}" not in self.lacks]
+        return self.model_copy(
+            update={
+                "precisions": kept,
+                "calibrated": [name for name in self.calibrated if name in kept],
+                "rungs": {name: rungs for name, rungs in self.rungs.items() if name in kept},
+            }
+        )
+
+    @property
+    def float_precision(self) -> str | None:
+        """The chip's own float mode, the first precision that needs no calibration; None where it has none."""
+        return next((name for name in self.precisions if name not in self.calibrated), None)
