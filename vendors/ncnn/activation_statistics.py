@@ -28,8 +28,16 @@ class Statistics:
     multiply_accumulates: dict[str, int] = field(default_factory=dict)
 
 
-def _input_blobs(layers: Sequence[Layer]) -> list[str]:
-    return list(dict.fromkeys(layer.bottoms[0] for layer in layers))
+def _input_blobs(network: Network, layers: Sequence[Layer]) -> dict[str, str]:
+    """{layer: blob that it reads}; what a Split hands out under several names is one blob."""
+    copied = {top: layer.bottoms[0] for layer in network.layers if layer.type == "Split" for top in layer.tops}
+    found = {}
+    for layer in layers:
+        blob = layer.bottoms[0]
+        while blob in copied:
+            blob = copied[blob]
+        found[layer.name] = blob
+    return found
 
 
 def collect(network: Network, runner: Runner, samples: Sequence[np.ndarray]) -> Statistics:
@@ -38,7 +46,8 @@ def collect(network: Network, runner: Runner, samples: Sequence[np.ndarray]) -> 
     samples: float32 [1, C, H, W]. Raises VendorError when a blob is NaN or infinite.
     """
     layers = quantizable_layers(network)
-    blobs = _input_blobs(layers)
+    read = _input_blobs(network, layers)
+    blobs = list(dict.fromkeys(read.values()))
     by_blob = {name: MagnitudeHistogram() for name in blobs}
     statistics = Statistics()
     for index, sample in enumerate(tqdm(samples, desc="statistics", disable=quiet(), file=sys.stderr)):
@@ -54,9 +63,9 @@ def collect(network: Network, runner: Runner, samples: Sequence[np.ndarray]) -> 
         if not index:
             shapes = {name: value.shape for name, value in zip(blobs, values, strict=True)}
             statistics.multiply_accumulates = {
-                layer.name: _multiply_accumulates(layer, shapes[layer.bottoms[0]]) for layer in layers
+                layer.name: _multiply_accumulates(layer, shapes[read[layer.name]]) for layer in layers
             }
-    statistics.histograms = {layer.name: by_blob[layer.bottoms[0]] for layer in layers}
+    statistics.histograms = {layer.name: by_blob[read[layer.name]] for layer in layers}
     return statistics
 
 
@@ -93,12 +102,13 @@ def bias_corrections(
     layers = [
         layer for layer in quantizable_layers(network) if layer.name in table.activations and "bias" in layer.weights
     ]
-    blobs = _input_blobs(layers)
+    read = _input_blobs(network, layers)
+    blobs = list(dict.fromkeys(read.values()))
     sums: dict[str, list] = {layer.name: [0.0, 0.0] for layer in layers}
     for sample in tqdm(samples, desc="bias correction", disable=quiet(), file=sys.stderr):
         values = dict(zip(blobs, runner.run({INPUT_BLOB: sample}, blobs, keep_blobs=True), strict=True))
         for layer in layers:
-            value, scale = values[layer.bottoms[0]], table.activations[layer.name]
+            value, scale = values[read[layer.name]], table.activations[layer.name]
             rounded = np.clip(np.rint(value * scale), -127, 127) / scale
             sums[layer.name][0] += _channel_means(layer, value)
             sums[layer.name][1] += _channel_means(layer, rounded)
@@ -123,13 +133,12 @@ def _shift(layer: Layer, scales: np.ndarray, exact: np.ndarray, rounded: np.ndar
     return (mean_outputs[0] - mean_outputs[1]).astype(np.float32)
 
 
-def correct_biases(network: Network, corrections: dict[str, np.ndarray], weights: Path) -> None:
-    """Add the corrections to the biases, in `network` and in its float .bin."""
+def store_biases(network: Network, biases: dict[str, np.ndarray], weights: Path) -> None:
+    """Put other biases (float32 [outputs] each) into the float .bin that `network` was read from."""
     data = bytearray(weights.read_bytes())
     for layer in network.layers:
-        if layer.name in corrections:
-            bias = (layer.weights["bias"] + corrections[layer.name]).astype("<f4")
-            layer.weights["bias"] = bias
+        if layer.name in biases:
+            bias = biases[layer.name].astype("<f4")
             start = layer.offsets["bias"]
             data[start : start + bias.nbytes] = bias.tobytes()
     weights.write_bytes(data)

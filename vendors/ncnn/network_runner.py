@@ -34,11 +34,10 @@ class Runner:
         if self.net.load_model(str(weights)) != 0:
             raise VendorError(f"ncnn refuses {weights}", "look at ncnn's message above; compile again")
 
-    def run(self, inputs: dict[str, np.ndarray], outputs: Sequence[str], keep_blobs: bool = False) -> list[np.ndarray]:
-        """One inference: inputs {blob: float32 [1, C, H, W] or [C, H, W]}; gives float32 arrays without batch.
+    def extractor(self, inputs: dict[str, np.ndarray], keep_blobs: bool = False) -> ncnn.Extractor:
+        """An inference that is about to start: inputs {blob: float32 [1, C, H, W] or [C, H, W]}.
 
-        keep_blobs: needed to look at blobs in the middle of the network without computing it again.
-        Raises VendorError when ncnn cannot compute an output.
+        keep_blobs: needed to look at blobs in the middle of the network without computing them again.
         """
         extractor = self.net.create_extractor()
         extractor.set_light_mode(not keep_blobs)
@@ -46,10 +45,19 @@ class Runner:
             array = np.ascontiguousarray(value, np.float32)
             # A copy that ncnn owns: a layer that works in place must not touch, or outlive, numpy's memory.
             extractor.input(name, ncnn.Mat(array[0] if array.ndim == 4 else array).clone())
-        found = []
-        for name in outputs:
-            code, blob = extractor.extract(name)
-            if code != 0:
-                raise VendorError(f"ncnn cannot compute blob {name} (code {code})", "look at ncnn's message above")
-            found.append(np.array(blob))
-        return found
+        return extractor
+
+    def extract(self, extractor: ncnn.Extractor, name: str) -> ncnn.Mat:
+        """One blob of it. Raises VendorError when ncnn cannot compute it."""
+        code, blob = extractor.extract(name)
+        if code != 0:
+            raise VendorError(f"ncnn cannot compute blob {name} (code {code})", "look at ncnn's message above")
+        return blob
+
+    def run(self, inputs: dict[str, np.ndarray], outputs: Sequence[str], keep_blobs: bool = False) -> list[np.ndarray]:
+        """One inference: inputs {blob: float32 [1, C, H, W] or [C, H, W]}; gives float32 arrays without batch.
+
+        keep_blobs: see extractor(). Raises VendorError when ncnn cannot compute an output.
+        """
+        extractor = self.extractor(inputs, keep_blobs)
+        return [np.array(self.extract(extractor, name)) for name in outputs]

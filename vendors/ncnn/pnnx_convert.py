@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+from atomic_files import scratch_folder
 from failure import VendorError
 from job_file import Job
 from layer_table import LAYERS
@@ -64,6 +66,23 @@ def convert(job: Job, folder: Path) -> tuple[Path, Path]:
             "cut the ONNX before that operator and finish on the host, or replace the operator (see operators.yaml)",
         )
     return param, weights
+
+
+def converted(job: Job, cache: Path, sample: dict[str, np.ndarray]) -> tuple[Path, Path]:
+    """The float .param and .bin in the cache folder of this graph: converted and proven once.
+
+    sample: see prove(). Raises VendorError as convert() and prove() do.
+    """
+    folder = cache / "float"
+    if not folder.is_dir():
+        with scratch_folder(cache) as scratch:
+            files = convert(job, scratch)
+            prove(job, *files, sample, scratch)
+            (scratch / "float").mkdir()
+            for path in files:
+                path.rename(scratch / "float" / path.name)
+            os.rename(scratch / "float", folder)
+    return folder / "model.ncnn.param", folder / "model.ncnn.bin"
 
 
 def prove(job: Job, param: Path, weights: Path, sample: dict[str, np.ndarray], folder: Path) -> None:

@@ -76,12 +76,11 @@ def model(nodes: list, tensors: list, shape: tuple, outputs: dict[str, tuple]) -
     return made
 
 
-@pytest.fixture
-def make_job(tmp_path: Path) -> Callable[..., Path]:
-    """make_job(precision, graph=None, samples=12) -> a job folder as common/ writes it."""
+def job_maker(folder_of_all: Path) -> Callable[..., Path]:
+    """A function that makes job folders, as common/ writes them, inside a folder."""
 
     def make(precision: str, graph: onnx.ModelProto | None = None, samples: int = 12, name: str = "job") -> Path:
-        folder = tmp_path / name
+        folder = folder_of_all / name
         (folder / "calib").mkdir(parents=True)
         graph = graph or network()
         onnx.save(graph, folder / "model.onnx")
@@ -103,3 +102,9 @@ def make_job(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Callable[..., Path]:
+    """make_job(precision, graph=None, samples=12) -> a job folder."""
+    return job_maker(tmp_path)

@@ -85,7 +85,8 @@ def test_int8_is_close_small_and_the_same_every_time(make_job, tmp_path):
     assert 0 < error < 0.003
     report = record["quantization"]
     assert report["error_after"] <= report["error_before"] == min(report["methods"].values())
-    assert {layer["method"] for layer in report["layers"].values()} <= {*report["methods"], "float"}
+    assert {layer["method"] for layer in report["per_layer"].values()} <= {*report["methods"], "float"}
+    assert report["layers"] == len(report["per_layer"]) == 5
 
     assert compiled(again)["sha256"] == record["sha256"]
 
@@ -100,8 +101,9 @@ def test_int8_is_close_small_and_the_same_every_time(make_job, tmp_path):
 def test_a_layer_that_hurts_stays_float(make_job):
     folder = make_job("int8", network(hurting=True))
     report = compiled(folder)["quantization"]
-    kept = {name: layer for name, layer in report["layers"].items() if layer["method"] == "float"}
+    kept = {name: layer for name, layer in report["per_layer"].items() if layer["method"] == "float"}
     (layer,) = kept.values()  # five layers: one may stay float
+    assert report["float_layers"] == list(kept)
     assert layer["why"]["after"] < layer["why"]["before"]
     widths = [line.split() for line in (folder / "small.float.param").read_text().splitlines()]
     (line,) = [words for words in widths if words[:1] and len(words) > 1 and words[1] in kept]
@@ -116,7 +118,7 @@ def test_a_truncated_or_foreign_artifact_is_not_run(make_job, file):
     data = (folder / file).read_bytes()
     for other in (data[:-1], data[: len(data) // 2], bytes([data[0] ^ 1]) + data[1:]):
         (folder / file).write_bytes(other)
-        refused(run_script("infer.py", folder), file, "sha256")
+        refused(run_script("infer.py", folder), file, "not the compiled one")
     (folder / file).unlink()
     refused(run_script("infer.py", folder), file, "missing")
     assert not (folder / "outputs.npz").exists() and not (folder / "infer.json").exists()
@@ -229,13 +231,17 @@ def test_an_interrupt_leaves_nothing(make_job, number):
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not list(folder.glob(".partial-*/small.float.bin")):  # pnnx is done, calibration has begun
+    while not list(folder.glob("cache/*/float/model.ncnn.bin")):  # pnnx is done, calibration has begun
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
     message = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "ERROR: interrupted" in message and "Traceback" not in message
     nothing_left(folder)
+    assert not list(folder.rglob("*.partial*")) and not list(folder.rglob("statistics.json"))
+    for path in sorted((folder / "calib").iterdir())[8:]:  # the next run is a shorter one, and starts clean
+        path.unlink()
+    compiled(folder)
 
 
 def test_the_folder_works_alone(make_job, tmp_path):
