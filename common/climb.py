@@ -83,12 +83,18 @@ def link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def build(cell: Cell, number: int, rung: RungSpec | None) -> bool:
-    """Write the rung's job.json and have its artifact in the cell, compiled or from an earlier climb. Returns whether
-    it was compiled now. Raises UserError when the compilation fails."""
+def set_rung(cell: Cell, number: int, rung: RungSpec | None) -> dict[str, Any]:
+    """Write the rung into job.json, where the vendor's scripts find its options; returns job.json's content."""
     job = read_json(cell.folder / "job.json")
     job["rung"] = {"number": number, "name": rung.name, "options": rung.options} if rung else None
     write_json(cell.folder / "job.json", job)
+    return job
+
+
+def build(cell: Cell, number: int, rung: RungSpec | None) -> bool:
+    """Write the rung's job.json and have its artifact in the cell, compiled or from an earlier climb. Returns whether
+    it was compiled now. Raises UserError when the compilation fails."""
+    job = set_rung(cell, number, rung)
     key, kept, expected = made_from(cell, job), rung_folder(cell, number, rung), expected_bytes(cell)
     recorded = read_json(kept / "compile.json") if (kept / "compile.json").exists() else {}
     if recorded.get("made_from") == key and intact(kept, recorded["files"]):
@@ -222,9 +228,10 @@ def climb(cell: Cell) -> dict[str, Any]:
     chosen = next((entry for entry in tried if entry["passed"]), None) or next(iter(open_ones), None)
     if chosen is None:
         chosen = max(tried, key=lambda entry: entry["agreement"])
-    folders = {number: rung_folder(cell, number, rung) for number, rung in rungs}
     if chosen is not tried[-1]:
-        restore(cell, folders[chosen["number"]])
+        number = chosen["number"]
+        set_rung(cell, number, dict(rungs)[number])
+        restore(cell, rung_folder(cell, number, dict(rungs)[number]))
     forget(cell)
     result = {
         "version": 1,

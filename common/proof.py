@@ -78,6 +78,8 @@ def judge_fix(fix: dict[str, Any]) -> Verdict:
         f"{len(changed)} of {len(fix['passes'])} passes changed the graph ({', '.join(changed) or 'none'}); outputs "
         f"differ by {fix['max_abs']:.2g} at most (allowed {allowed:.2g}), measured by {fix['yardstick']}"
     )
+    if batch := fix.get("batch"):
+        figures += f"; {batch['size']} samples at once differ from each alone by {batch['max_abs']:.2g} at most"
     return Verdict(PASSED if fix["max_abs"] <= allowed else FAILED, figures)
 
 

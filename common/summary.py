@@ -118,7 +118,8 @@ def _hint(cell: CellResults) -> str:
     rungs = cell.rungs or {"of": 0, "asked": None}
     if rungs["asked"] and rungs["of"] > 1:
         return f"leave RUNG={rungs['asked']} out: there are {rungs['of']} rungs, and the build climbs until one passes"
-    layers = f"make layers CHIP={cell.request['chip']} MODEL={cell.request['model']}"
+    network = f"SPEC={cell.source['spec_path']}" if "spec_path" in cell.source else f"MODEL={cell.request['model']}"
+    layers = f"make layers {network} CHIP={cell.request['chip']}"
     return (
         f"{looked}; `{layers}` shows which layers lose the most; more or better calibration images (CALIB=, "
         "CALIB_COUNT=) are the usual cure"

@@ -85,5 +85,6 @@ def test_make_and_python_read_the_same_chips():
 
 
 def test_names_are_unique():
-    assert len(chip_names()) == sum(len(load_chip(chip).chips) for chip in chip_names())
+    folders = (ROOT / "vendors").glob("*/chip.yaml")
+    assert len(chip_names()) == sum(len(yaml.safe_load(path.read_text())["chips"]) for path in folders)
     assert not set(chip_names()) & set(model_names())

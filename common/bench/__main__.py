@@ -1,6 +1,7 @@
 """`make bench`: out/bench/bench.json, a table and a picture. Nothing is judged here; a busy machine is slow.
 
 python -m common common.bench.__main__ [--network hrnet_w32_256x192] [--set calib/people_evaluation] [--people 100]
+    [--compile-network hrnet_tiny] [--calibration calib/people_calibration]
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from common.bench.compilation import benched_cells, measure_compilation
 from common.bench.grouping import measure_grouping
 from common.bench.growth import measure_growth
 from common.bench.pipeline import measure_parts
@@ -44,6 +46,11 @@ def random_reference(name: str, folder: Path) -> Path:
     if changed or not (reference / "export.json").exists():
         export(reference)
     return reference
+
+
+def resolved_name(model: str) -> str:
+    """The name of a model that may be an alias. Raises UserError (exit 2) for an unknown one."""
+    return load_model(model).name
 
 
 def machine() -> dict[str, Any]:
@@ -95,10 +102,20 @@ def main() -> None:
     parser.add_argument("--set", default="calib/people_evaluation")
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--compile-network", default="hrnet_tiny", help="compiled beside the vendors' bare commands")
+    parser.add_argument("--calibration", default="calib/people_calibration")
     arguments = parser.parse_args()
+    compiled = resolved_name(arguments.compile_network)
+    cells = benched_cells()
     print(f"bench: {arguments.network} with random weights; three minutes on two cores, longer beside other work")
+    if cells:
+        chips = ", ".join(chip for chip, _ in cells)
+        print(f"bench: then {compiled} is compiled for {chips}: minutes; with a large network, half an hour or more")
     reference = random_reference(arguments.network, FOLDER)
     content = bench(reference, Path(arguments.set), arguments.people, arguments.repeats, GROWTH)
+    if cells:
+        source = random_reference(compiled, FOLDER)
+        content["compilation"] = measure_compilation(source, Path(arguments.calibration), Path(arguments.set), cells)
     write_json(FOLDER / "bench.json", content)
     draw(content, FOLDER / "bench.png")
     print(table(content))

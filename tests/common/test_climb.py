@@ -151,6 +151,7 @@ def test_where_none_passes_the_one_that_agrees_best_is_kept_and_the_cell_is_red(
     kept = read_json(cell / "compile.json")
     assert kept["sha256"] == read_json(cell / "rungs/1-fair/compile.json")["sha256"]
     assert read_json(cell / "compare.json")["agreement"] == result["tried"][0]["agreement"]
+    assert read_json(cell / "job.json")["rung"]["name"] == "fair"  # layers.py and infer.py go by it
     assert prove(Cell(cell))["state"] == "failed"
 
 

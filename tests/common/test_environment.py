@@ -3,6 +3,7 @@ but the Python that runs the tests.
 """
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -250,6 +251,7 @@ def test_a_killed_make_leaves_the_lock_to_its_pip_and_no_longer(place):
     (place / ".python-version").write_text(OTHER)
     second = subprocess.Popen(command("--python-version", ".python-version", "--optional"), cwd=place,
                               stderr=subprocess.PIPE, text=True, env=bare(place))  # fmt: skip
+    assert select.select([second.stderr], [], [], 60)[0], "nothing was said for a minute"
     assert second.stderr.readline() == "waiting: another make is making .venv/x\n"
     time.sleep(0.2)
     assert second.poll() is None

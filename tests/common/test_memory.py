@@ -1,6 +1,7 @@
 """The memory budget, with real processes that wait for each other and one that is killed."""
 
 import json
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,12 @@ STEP = """if True:
         print("running", flush=True)
         sys.stdin.readline()
 """
+
+
+def line(stream):
+    """The next line of a process, which must come within a minute."""
+    assert select.select([stream], [], [], 60)[0], "nothing was said for a minute"
+    return stream.readline()
 
 
 @pytest.fixture
@@ -50,20 +57,20 @@ def shares(folder):
 
 def test_hungry_steps_take_turns_and_a_killed_one_frees_its_share(tmp_path, step):
     first = step("first", 0.5)
-    assert first.stdout.readline() == "running\n"
+    assert line(first.stdout) == "running\n"
     second = step("second", 0.5)
-    said = second.stderr.readline()
+    said = line(second.stderr)
     whole = machine_bytes() / 1e9
     assert said == (
         f"waiting for memory: net/chip/second needs {0.5 * whole:.1f} GB, "
         f"{0.3 * whole:.1f} GB of {0.8 * whole:.1f} GB are free to plan with\n"
     )
     small = step("small", 0.2)  # fits beside the first
-    assert small.stdout.readline() == "running\n"
+    assert line(small.stdout) == "running\n"
     assert len(shares(tmp_path)) == 2
     first.kill()  # nothing of its own code runs any more
     first.wait()
-    assert second.stdout.readline() == "running\n"
+    assert line(second.stdout) == "running\n"
     assert len(shares(tmp_path)) == 2  # the dead one's file was removed
     for process in (small, second):
         process.stdin.close()
@@ -75,11 +82,11 @@ def test_hungry_steps_take_turns_and_a_killed_one_frees_its_share(tmp_path, step
 
 def test_alone_everything_runs(tmp_path, step):
     huge = step("huge", 7)
-    assert huge.stdout.readline() == "running\n"
+    assert line(huge.stdout) == "running\n"
     small = step("small", 0.01)
-    assert small.stderr.readline().startswith("waiting for memory: net/chip/small needs ")
+    assert line(small.stderr).startswith("waiting for memory: net/chip/small needs ")
     huge.stdin.close()
-    assert small.stdout.readline() == "running\n"
+    assert line(small.stdout) == "running\n"
 
 
 def test_a_step_that_fails_gives_its_share_back(tmp_path):

@@ -1,0 +1,159 @@
+"""From the fixed ONNX to the artifact: npumake's compile.py beside the vendor's bare commands, same tensors, same way.
+
+For every vendor folder with a bare_commands.py, which runs what the vendor's manual says in a scratch folder and
+prints one line of JSON last: {"seconds", "steps": {name: seconds}, "peak_memory_bytes"} and, where the vendor has a
+runner that is started for each sample, "runner_seconds_per_sample".
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common import engine
+from common.calibrate import calibrate_cell
+from common.errors import UserError
+from common.files import folder_fingerprint, read_json, write_json, write_json_if_changed
+from common.fix import fix_cell
+from common.job import Cell, FloatReference, job_description
+from common.samples import load_arrays, make_samples
+from common.spec import chip_names, load_chip
+
+LIMIT = 1.10  # of npumake's wall time over the bare commands'
+CALIBRATION_SAMPLES = 20
+IMAGES = 8  # whose people infer.py is timed on
+REPEATS, LONG_SECONDS = 3, 60.0  # a compilation is repeated while all of them together are not long
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class BareRun(BaseModel):
+    """What bare_commands.py prints last."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    seconds: Seconds
+    steps: dict[str, Annotated[float, Field(ge=0)]]
+    peak_memory_bytes: Annotated[int, Field(gt=0)]
+    runner_seconds_per_sample: Seconds | None = None
+
+
+def benched_cells() -> list[tuple[str, str]]:
+    """(chip, precision) of every vendor folder with a bare_commands.py: its first chip, int8 or what is like it."""
+    folders: dict[Path, str] = {}
+    for chip, path in chip_names().items():
+        if (path.parent / "bare_commands.py").is_file():
+            folders.setdefault(path.parent, chip)
+    found = []
+    for chip in folders.values():
+        spec = load_chip(chip)
+        found.append((chip, "int8" if "int8" in spec.precisions else [*spec.calibrated, *spec.precisions][0]))
+    return found
+
+
+def prepare(reference: Path, chip: str, precision: str, calibration: Path, evaluation: Path) -> Cell:
+    """A cell beside an exported float reference, with all that compile.py needs, on the chip's first rung."""
+    wanted = {"folder": str(evaluation), "fingerprint": folder_fingerprint(evaluation), "limit": IMAGES}
+    if write_json_if_changed(reference / "evaluation_set.json", wanted) or not (reference / "samples.json").exists():
+        make_samples(FloatReference(reference))
+    folder = reference.parent / chip / precision
+    shutil.rmtree(folder, ignore_errors=True)
+    model = read_json(reference / "source.json")["model"]
+    request = {"model": model, "chip": chip, "variant": precision, "precision": precision, "batch": 1}
+    write_json(folder / "request.json", {"version": 1, **request})
+    cell = Cell(folder)
+    fix_cell(folder)
+    if cell.quantised:
+        request = {"folder": str(calibration), "fingerprint": folder_fingerprint(calibration)}
+        write_json(folder / "calibration_set.json", request | {"count": CALIBRATION_SAMPLES, "force": True})
+        calibrate_cell(cell)
+    job = job_description(cell)
+    rungs = cell.chip_spec.rungs.get(precision, [])
+    job["rung"] = {"number": 1, "name": rungs[0].name, "options": rungs[0].options} if rungs else None
+    write_json(folder / "job.json", job)
+    shutil.copyfile(reference / "samples.npz", folder / "samples.npz")
+    return cell
+
+
+def compile_seconds(cell: Cell) -> float:
+    """The wall time of compile.py through the engine, from nothing: no cache, no older result."""
+    shutil.rmtree(cell.folder / "cache", ignore_errors=True)
+    (cell.folder / "compile.json").unlink(missing_ok=True)
+    begun = time.perf_counter()
+    engine.compile_cell(cell)
+    return time.perf_counter() - begun
+
+
+def run_bare(cell: Cell) -> BareRun:
+    """Run bare_commands.py. Raises UserError when it fails, or its last line is not what the contract says."""
+    engine.run_vendor_script(cell, "bare_commands.py")
+    log = cell.folder / "bare_commands.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        return BareRun.model_validate_json(lines[-1] if lines else "")
+    except ValidationError as error:
+        problem = error.errors()[0]
+        words = ": ".join([".".join(map(str, problem["loc"])), problem["msg"]]).removeprefix(": ")
+        raise UserError(
+            f"{cell.name}: the last line of bare_commands.py is not its result: {words}", f"the whole log is {log}"
+        ) from None
+
+
+def measure_one(cell: Cell, repeats: int = REPEATS) -> dict[str, Any]:
+    """Both ways one after the other, a few times: medians, their ratio, and inference per sample."""
+    ours: list[float] = []
+    bare: list[BareRun] = []
+    while len(ours) < repeats and sum(ours) < LONG_SECONDS:
+        ours.append(compile_seconds(cell))
+        bare.append(run_bare(cell))
+    compiled = read_json(cell.folder / "compile.json")
+    seconds, plain = statistics.median(ours), statistics.median(run.seconds for run in bare)
+    middle = min(bare, key=lambda run: abs(run.seconds - plain))
+    count = len(next(iter(load_arrays(cell.folder / "samples.npz").values())))
+    begun = time.perf_counter()
+    engine.infer(cell.folder)
+    per_sample = (time.perf_counter() - begun) / count
+    runner = middle.runner_seconds_per_sample
+    return {
+        "chip": cell.chip,
+        "precision": cell.precision,
+        "runs": len(ours),
+        "seconds": seconds,
+        "bare_seconds": plain,
+        "ratio": seconds / plain,
+        "bare_steps": middle.steps,
+        "peak_memory_bytes": compiled["peak_memory_bytes"],
+        "bare_peak_memory_bytes": middle.peak_memory_bytes,
+        "samples": count,
+        "infer_seconds_per_sample": per_sample,
+        "runner_seconds_per_sample": runner,
+        "times_faster": runner / per_sample if runner else None,
+    }
+
+
+def measure_compilation(
+    reference: Path, calibration: Path, evaluation: Path, cells: list[tuple[str, str]], repeats: int = REPEATS
+) -> dict[str, Any]:
+    """{"network", "limit", "calibration_samples", "chips": [measure_one()], "left_out": [{"chip", "why"}]}.
+
+    reference: an exported float network. A chip whose environment is not there, or whose tools fail, is left out.
+    """
+    chips, left_out = [], []
+    for chip, precision in cells:
+        try:
+            engine.vendor_python(load_chip(chip))
+            print(f"bench: {chip} {precision}: npumake beside the bare commands", flush=True)
+            chips.append(measure_one(prepare(reference, chip, precision, calibration, evaluation), repeats))
+        except UserError as error:
+            left_out.append({"chip": chip, "why": error.message})
+    return {
+        "network": read_json(reference / "source.json")["model"],
+        "limit": LIMIT,
+        "calibration_samples": CALIBRATION_SAMPLES,
+        "chips": chips,
+        "left_out": left_out,
+    }
