@@ -73,7 +73,8 @@ class ChipSpec(BaseModel):
     flags: dict[str, str] = {}  # the runtime's own preprocessing flags; see common/explain.py for what fills the braces
     graph: GraphSpec
     operators: dict[str, dict[str, Any] | None]
-    unsupported: dict[str, str] = {}
+    unsupported: dict[str, str] = {}  # operator: the way out
+    unsupported_on: dict[str, dict[str, str]] = {}  # the same for single chips of the family
     folder: Path
 
     @model_validator(mode="after")
@@ -85,6 +86,8 @@ class ChipSpec(BaseModel):
             chip, _, precision = pair.partition(":")
             if chip not in self.chips or precision not in self.precisions:
                 raise ValueError(f"lacks: '{pair}' is no chip:precision of this file")
+        if extra := sorted(set(self.unsupported_on) - set(self.chips)):
+            raise ValueError(f"unsupported_on names {', '.join(extra)}, which is no chip of this file")
         for precision, rungs in self.rungs.items():
             names = [rung.name for rung in rungs]
             if not names or len(set(names)) != len(names):
@@ -92,13 +95,16 @@ class ChipSpec(BaseModel):
         return self
 
     def of(self, chip: str) -> ChipSpec:
-        """The same for one chip of the family: without the precisions that it lacks."""
+        """The same for one chip of the family: without the precisions and operators that it lacks."""
+        missing = self.unsupported_on.get(chip, {})
         kept = [name for name in self.precisions if f"{chip}:{name}" not in self.lacks]
         return self.model_copy(
             update={
                 "precisions": kept,
                 "calibrated": [name for name in self.calibrated if name in kept],
                 "rungs": {name: rungs for name, rungs in self.rungs.items() if name in kept},
+                "operators": {name: rules for name, rules in self.operators.items() if name not in missing},
+                "unsupported": self.unsupported | missing,
             }
         )
 

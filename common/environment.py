@@ -43,16 +43,16 @@ def check_version() -> None:
 
 
 # --- Which Python -----------------------------------------------------------------------------------------------------
-def read_version(path: Path) -> str:
-    """The version that a .python-version asks for, as "3.10" or "3.10.13"; fails when it names none."""
+def read_versions(path: Path) -> list[str]:
+    """The versions that a .python-version allows, one a line, as "3.10" or "3.10.13"; fails when it names none."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"{path} cannot be read: {error}", "it should hold one line, as 3.10")
+        fail(f"{path} cannot be read: {error}", "it should hold a line, as 3.10")
     words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if len(words) != 1 or not re.fullmatch(r"3\.\d+(\.\d+)?", words[0]):
-        fail(f"{path} names no Python version", "it should hold one line, as 3.10")
-    return words[0]
+    if not words or not all(re.fullmatch(r"3\.\d+(\.\d+)?", word) for word in words):
+        fail(f"{path} names no Python version", "it should hold a line, as 3.10")
+    return words
 
 
 def version_of(python: str | Path) -> str | None:
@@ -100,6 +100,16 @@ def candidates(wanted: str) -> Iterator[str | Path]:
 def find_python(wanted: str) -> str | None:
     """The first CPython of this version that runs on this machine."""
     return next((str(python) for python in candidates(wanted) if fits(version_of(python), wanted)), None)
+
+
+def choose_python(allowed: list[str]) -> tuple[str | None, str]:
+    """(a CPython of one of these versions, that version): the running one if it fits, else in their order; (None, all
+    of them in words) where this machine has none."""
+    running = ".".join(map(str, sys.version_info[:3]))
+    for version in sorted(allowed, key=lambda version: not fits(running, version)):
+        if python := find_python(version):
+            return python, version
+    return None, " or ".join(allowed)
 
 
 # --- The environment --------------------------------------------------------------------------------------------------
@@ -218,16 +228,16 @@ def main() -> None:
             check_version()
             make(arguments, sys.executable, ".".join(map(str, sys.version_info[:2])), lock)
             return
-        wanted = read_version(arguments.python_version)
-        python = find_python(wanted)
+        allowed = read_versions(arguments.python_version)
+        python, wanted = choose_python(allowed)
         if python is None and arguments.optional:
             print(f"skipped: {arguments.folder} (no CPython {wanted})", file=sys.stderr)
             return
         if python is None:
             fail(
                 f"no CPython {wanted} on this machine, and {arguments.folder} needs it",
-                f"one of: apt install python{wanted} python{wanted}-venv; pyenv install {wanted}; "
-                f"uv python install {wanted}; then run make again",
+                f"one of: apt install python{allowed[0]} python{allowed[0]}-venv; pyenv install {allowed[0]}; "
+                f"uv python install {allowed[0]}; then run make again",
             )
         make(arguments, python, wanted, lock)
 

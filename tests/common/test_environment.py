@@ -182,7 +182,7 @@ def test_without_that_python_there_is_one_message_and_nothing_is_made(place):
     assert not (place / ".venv/x").exists()
 
 
-@pytest.mark.parametrize("text", ["", "pypy3.10", "3", "3.10\n3.11", "2.7", "system", "3.x"])
+@pytest.mark.parametrize("text", ["", "pypy3.10", "3", "3.10\nnone", "2.7", "system", "3.x"])
 def test_a_version_file_that_names_none_is_refused(place, text):
     (place / ".python-version").write_text(text)
     failed = run(place, "--python-version", ".python-version", env=bare(place))
@@ -258,3 +258,15 @@ def test_a_killed_make_leaves_the_lock_to_its_pip_and_no_longer(place):
     first.stdin.close()  # the child ends
     assert second.communicate()[1] == f"skipped: .venv/x (no CPython {OTHER})\n"
     assert second.returncode == 0
+
+
+def test_of_several_versions_the_running_one_comes_first_then_their_order(tmp_path, monkeypatch):
+    path = tmp_path / ".python-version"
+    path.write_text(f"# any of these\n{OTHER}\n{HERE}\n3.98\n")
+    allowed = environment.read_versions(path)
+    assert allowed == [OTHER, HERE, "3.98"]
+    assert environment.choose_python(allowed) == (sys.executable, HERE)
+    monkeypatch.setattr(environment, "find_python", lambda version: f"/python{version}" if version != HERE else None)
+    assert environment.choose_python(allowed) == (f"/python{OTHER}", OTHER)
+    monkeypatch.setattr(environment, "find_python", lambda version: None)
+    assert environment.choose_python(allowed) == (None, f"{OTHER} or {HERE} or 3.98")

@@ -65,7 +65,7 @@ def chip_list(key: str) -> list[str]:
 def read_job(folder: Path) -> Job:
     """Read and check job.json of a job folder. Raises VendorError that names what is wrong."""
     if not folder.is_dir():
-        raise VendorError(f"{folder} is not a folder", "give the job folder, out/<model>/ncnn/<precision>")
+        raise VendorError(f"{folder} is not a folder", "give the job folder, out/<model>/<chip>/<variant>")
     path = folder / "job.json"
     content = read_json(path, JOB_HINT)
     if not isinstance(content, dict):
