@@ -25,7 +25,7 @@ def shared_project(tmp_path_factory):
 
 def with_one_rung(declared, rung):
     """chip.yaml's text with this rung of int8 and no other."""
-    text, count = re.subn(r"^  int8:\n(    - .*\n)+", f"  int8:\n    - {rung}\n", declared, flags=re.MULTILINE)
+    text, count = re.subn(r"^  int8:\n(    .*\n)+", f"  int8:\n    - {rung}\n", declared, flags=re.MULTILINE)
     assert count == 1
     return text
 

@@ -1,0 +1,1 @@
+"""A stand-in for Sophon's Python package, whose only module here is sail."""

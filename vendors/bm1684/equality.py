@@ -1,0 +1,63 @@
+"""Does the BModel give the same bits as the quantised graph? Shown on real samples of every build.
+
+model_deploy runs its own comparison on the first sample, and its outputs serve here. The second sample is run here,
+unless simulating the network is slow: work is counted, never timed, so that the record does not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from failure import VendorError
+from graph_runner import Arrays, BModelRunner, GraphRunner
+from graph_stages import Deployed
+
+# Above this, model_deploy's own sample is the whole proof. One simulated inference of a network of 15e9 operations
+# takes the better part of a minute, and compiling may cost a tenth more than the vendor's bare commands.
+MOST_OPERATIONS_FOR_SECOND_SAMPLE = 1.0e9
+LARGEST = float(np.finfo(np.float64).max)
+
+
+def operations_of(graph: Path) -> int:
+    """Multiplications and additions of one inference of the whole batch, as the vendor counts them."""
+    with graph.open(encoding="utf-8") as file:
+        found = re.search(r"module\.FLOPs = (\d+)", file.read(1 << 16))
+    return int(found[1]) if found else 0
+
+
+def prove(deployed: Deployed, chip: str, second: Arrays | None) -> dict[str, Any]:
+    """Compare the BModel's outputs with the quantised graph's: {"samples", "equal", "largest_difference", ...}.
+
+    second: another input, float32 [batch, C, H, W] by name; None when the job has only one sample.
+    """
+    largest = _largest_difference(_load(deployed.outputs_of_graph), _load(deployed.outputs_of_bmodel))
+    samples, count = 1, operations_of(deployed.graph)
+    if largest == 0 and second is not None and count <= MOST_OPERATIONS_FOR_SECOND_SAMPLE:
+        graph, bmodel = GraphRunner(deployed.graph), BModelRunner(deployed.bmodel, chip)
+        largest = _largest_difference(graph.run(second), bmodel.run(second))
+        samples = 2
+    return {"samples": samples, "equal": largest == 0, "largest_difference": largest, "operations": count}
+
+
+def _largest_difference(of_graph: Arrays, of_bmodel: Arrays) -> float:
+    """0.0 means the same bits in every output of the BModel."""
+    missing = set(of_bmodel) - set(of_graph)
+    if missing or not of_bmodel:
+        raise VendorError(
+            f"the BModel's outputs {sorted(missing)} are none of the quantised graph's", "see the log of model_deploy"
+        )
+    largest = 0.0
+    for name, value in of_bmodel.items():
+        other = of_graph[name].reshape(value.shape)
+        if not np.array_equal(value, other, equal_nan=True):
+            # Not finite on one side only: as different as can be.
+            largest = max(largest, float(np.nan_to_num(np.abs(value.astype(np.float64) - other), nan=LARGEST).max()))
+    return largest
+
+
+def _load(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
