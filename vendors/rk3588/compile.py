@@ -33,17 +33,16 @@ SUFFIX = ".rknn"
 def choose_way(job: Job, options: Options, folder: Path) -> tuple[Way, dict[str, Any] | None]:
     """How to make the artifact, with all files that it takes in `folder`; and the report on the quantisation."""
     graph = folder / f"{STEM}.onnx"
-    for change in prepare(job.graph, graph):
+    changes, layers = prepare(job.graph, graph)
+    for change in changes:
         print(change, file=sys.stderr)
     if options.all_float16:
         quantised = job.precision != "fp16"
         return Way(FLOAT, (graph,)), {"calibration": "none: float16 throughout"} if quantised else None
     count = len(load_calibration(job))
     if options == Options() and not job.keep_float:
-        return Way(PLAIN, (graph,)), {
-            "calibration": f"smallest to largest value, on {count} tensors",
-            "float_layers": [],
-        }
+        report = {"calibration": f"smallest to largest value, on {count} tensors", "float_layers": []}
+        return Way(PLAIN, (graph,)), report | {"layers": layers}
     # Imported here: onnxruntime takes a second that the plain ways do not need.
     from mixed_precision import make_mixed
 

@@ -26,15 +26,22 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise VendorError(f"{path} is no readable ONNX file ({error})", "run make again: it writes it anew") from None
 
 
-def prepare(source: Path, target: Path) -> list[str]:
-    """Write the prepared graph; says in words what was rewritten."""
+def prepare(source: Path, target: Path) -> tuple[list[str], int]:
+    """Write the prepared graph; returns in words what was rewritten, and the number of its layers."""
     model = load_graph(source)
     folded = fold_batch_normalizations(model.graph)
     filled = fill_groups(model.graph)
     onnx.save(model, str(target))
-    return [f"{name}: folded into the ConvTranspose before it" for name in folded] + [
-        f"{name}: its groups written as one, with zeros" for name in filled
-    ]
+    changes = [f"{name}: folded into the ConvTranspose before it" for name in folded]
+    changes += [f"{name}: its groups written as one, with zeros" for name in filled]
+    return changes, _count_layers(model.graph)
+
+
+def _count_layers(graph: onnx.GraphProto) -> int:
+    """How many layers the toolkit makes of the graph, as far as it can be told before: an activation behind a
+    convolution or a sum is part of it."""
+    before = {node.output[0] for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Add")}
+    return sum(not (node.op_type in ("Relu", "Clip") and node.input[0] in before) for node in graph.node)
 
 
 def fold_batch_normalizations(graph: onnx.GraphProto) -> list[str]:

@@ -90,7 +90,8 @@ def test_the_error_of_outputs():
 def test_the_prepared_graph_computes_the_same_with_fewer_nodes(tmp_path):
     original = _conftest.network()
     onnx.save(original, tmp_path / "a.onnx")
-    changes = prepare(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    changes, layers = prepare(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    assert layers == 7
     assert [change.split(":")[0] for change in changes] == ["norm", "up"]
     prepared = onnx.load(tmp_path / "b.onnx")
     onnx.checker.check_model(prepared)
