@@ -75,6 +75,8 @@ def test_weights_say_what_they_are(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_says_how_much_int8_may_lose(name):
-    gate = load_model(name).gate
-    assert {"fp32", "int8"} <= gate.keys()
-    assert gate["fp32"].ap_drop < gate["int8"].ap_drop and gate["fp32"].oks > gate["int8"].oks
+    spec = load_model(name)
+    fp32, int8 = spec.gate_for("fp32"), spec.gate_for("int8")
+    assert fp32.ap_drop < int8.ap_drop and fp32.oks > int8.oks
+    if spec.task != "detection":  # a pose network; a detector's boxes are compared by IoU
+        assert int8.oks == 0.98

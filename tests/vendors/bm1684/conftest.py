@@ -177,3 +177,20 @@ def _link_tree(source: Path, target: Path, replaced: dict[tuple, str]) -> None:
             _link_tree(path, target / path.name, inside)
         else:
             (target / path.name).symlink_to(path)
+
+
+PRELUDE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+folder = Path(sys.argv[2])
+"""
+
+
+def in_environment(toolchain, code, *arguments):
+    """Run code after PRELUDE; returns what its last line prints as JSON."""
+    command = [str(toolchain), "-c", PRELUDE + code, str(VENDOR), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])

@@ -4,29 +4,12 @@ The modules import the vendor's package, so they run in its environment: a scrip
 """
 
 import json
-import subprocess
 
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from .conftest import ENVIRONMENT, OUTPUTS, SHAPE, VENDOR, failed, model, run_script, write_job
-
-PRELUDE = """
-import json, sys
-from pathlib import Path
-import numpy as np
-sys.path.insert(0, sys.argv[1])
-folder = Path(sys.argv[2])
-"""
-
-
-def in_environment(toolchain, code, *arguments):
-    """Run code after PRELUDE; returns what its last line prints as JSON."""
-    command = [str(toolchain), "-c", PRELUDE + code, str(VENDOR), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+from .conftest import ENVIRONMENT, OUTPUTS, SHAPE, failed, in_environment, model, run_script, write_job
 
 
 def uneven_network():
@@ -126,34 +109,6 @@ def test_the_search_evens_out_channels_and_moves_no_float_output(chosen, chip):
     unscaled = db(found["report"], "unscaled max nearest")
     # An int8 step for channels that differ a hundredfold loses most of them; measured gain: 8 dB and more.
     assert max(found["report"]["methods"].values()) > unscaled + 3
-
-
-def test_errors_of_rounded_weights_cancel_on_inputs_that_go_together(toolchain, tmp_path):
-    code = """
-import json
-import numpy as np
-from weight_rounding import _round
-random = np.random.default_rng(0)
-inputs = random.normal(0, 1, (500, 4)) @ random.normal(0, 1, (4, 36)) + random.normal(0, 0.1, (500, 36))
-values = random.normal(0, 1, (1, 8, 4, 9))
-steps = np.abs(values).max(axis=(2, 3), keepdims=True) / 127 * 8  # coarse, so that rounding matters
-whole = np.rint(values / steps)
-made = _round(values, whole, (inputs.T @ inputs)[None])
-def lost(weights):
-    return float(((inputs @ (weights - values).reshape(8, 36).T) ** 2).sum())
-flat, before, step = made.reshape(8, 36), values.reshape(8, 36), steps.reshape(8, 1)
-largest = np.abs(before).argmax(axis=1)
-others = np.ones_like(flat, bool)
-others[np.arange(8), largest] = False
-multiples = (flat / step)[others]
-print(json.dumps({"nearest": lost(whole * steps), "made": lost(made),
-    "largest": bool((flat[np.arange(8), largest] == before[np.arange(8), largest]).all()),
-    "off": float(np.abs(multiples - np.rint(multiples)).max())}))
-"""
-    found = in_environment(toolchain, code, tmp_path)
-    assert found["made"] < 0.5 * found["nearest"]
-    assert found["largest"]  # the lowering finds the same step again
-    assert found["off"] < 0.2  # of a step; these coarse steps are themselves only fitted
 
 
 def test_the_plain_rung_is_the_vendor_s_own_table(chosen):
