@@ -197,17 +197,18 @@ out/%/samples.npz: $$(call float_of,$$*)/samples.npz
 
 # Compile, simulate, compare, evaluate: one step, because a precision may have several ways ("rungs" in chip.yaml), and
 # the first that passes the gate is taken. Several targets of a pattern rule are made by one run of its recipe.
-out/%/compile.json out/%/outputs.npz out/%/compare.json out/%/metrics.json out/%/rungs.json: out/%/preflight.json \
+CLIMBED := $(addprefix out/%/,compile.json outputs.npz compare.json metrics.json rungs.json)
+$(CLIMBED): out/%/preflight.json \
 		out/%/job.json out/%/samples.npz $$(call float_of,$$*)/predictions.json \
 		$$(call if_calibrated,$$*,out/%/calib/manifest.json) $$(wildcard vendors/$$(call vendor_of,$$*)/*.py) \
 		| .venv/$$(call vendor_of,$$*)/ready
 	$(RUN) climb out/$*
 
-out/%/pictures.json: out/%/metrics.json
+out/%/pictures.json: $(CLIMBED)
 	$(call say,draw,$*)
 	$(RUN) draw out/$*
 
-out/%/proof.json: out/%/metrics.json out/%/pictures.json
+out/%/proof.json: $(CLIMBED) out/%/pictures.json
 	$(RUN) proof out/$*
 
 # The ladder of a quantised cell has the float cell of the same chip as a rung: where both are built, that one goes first.
