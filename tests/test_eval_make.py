@@ -53,6 +53,7 @@ def test_interrupted_by_the_terminal(demo_copy):
     deadline = time.monotonic() + 60
     while not (place / "request.json").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
+    time.sleep(0.3)  # the request stands; the first piece begins a little later
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode != 0 and "Traceback" not in said
