@@ -24,6 +24,11 @@ from common.files import folder_fingerprint, write_json_if_changed
 from common.spec import MODELS_FOLDER, ModelSpec, load_chip, load_model, model_names
 
 OUT = Path("out")
+# make's variables, as it hands them over: text, empty where unset.
+VARIABLES = (
+    *("model", "spec", "size", "onnx", "weights", "force", "calib", "eval", "limit"),
+    *("gate", "rung", "keep-float"),
+)
 
 
 def file_identity(path: Path) -> dict[str, Any]:
@@ -238,20 +243,7 @@ def main() -> None:
     """python -m common.plan MODEL/CHIP/VARIANT... --calib FOLDER --eval FOLDER (called by make)."""
     parser = argparse.ArgumentParser(description="write the request files of cells, only where they changed")
     parser.add_argument("cells", nargs="+", help="model/chip/variant")
-    for name in (
-        "model",
-        "spec",
-        "size",
-        "onnx",
-        "weights",
-        "force",
-        "calib",
-        "eval",
-        "limit",
-        "gate",
-        "rung",
-        "keep-float",
-    ):
+    for name in VARIABLES:
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--calib-count", type=int, default=100)
     write_plan(parser.parse_args())
