@@ -35,6 +35,7 @@ FLIP ?=
 SHARD ?=
 LIMIT ?=
 SCALES ?=
+DOUBLE ?=
 V ?=
 PYTHON ?= python3
 CHIP ?=
@@ -46,8 +47,13 @@ comma := ,
 CHIP_TABLE := $(sort $(shell awk -f common/chips.awk vendors/*/chip.yaml))
 CHIPS := $(foreach entry,$(CHIP_TABLE),$(firstword $(subst :, ,$(entry))))
 MODELS := $(patsubst models/%/model.yaml,%,$(wildcard models/*/model.yaml))
-# $(call chip_field,NUMBER,CHIP): 2 the vendor folder, 3 the precisions, 4 those that need a calibration.
-chip_field = $(subst $(comma), ,$(word $(1),$(subst :, ,$(filter $(2):%,$(CHIP_TABLE)))))
+# $(call chip_field,NUMBER,CHIP): 2 the vendor folder, 3 the precisions, 4 those that need a calibration, 5 the engines,
+# 6 the vendor's own options, which are variables of make, 7 those of them that make another artifact.
+chip_field = $(filter-out -,$(subst $(comma), ,$(word $(1),$(subst :, ,$(filter $(2):%,$(CHIP_TABLE))))))
+LOCAL_VENDORS := $(sort $(foreach chip,$(CHIPS),$(if $(filter local,$(call chip_field,5,$(chip))),$(call chip_field,2,$(chip)))))
+# Only from the command line: names such as INPUT or STRICT may stand in somebody's environment for other reasons.
+OPTIONS_SET := $(foreach name,$(sort $(foreach chip,$(CHIPS),$(call chip_field,6,$(chip)))), \
+	$(if $(filter command,$(origin $(name))),$(name)))
 
 # --- The cells that were asked for: network/chip/variant ----------------------------------------------------------------
 # The demo's network and chip are the ones that say `demo: true`.
@@ -71,10 +77,13 @@ NETWORK :=
 endif
 # Another input size of the same network is a network of its own to all that follows.
 NETWORK := $(NETWORK)$(if $(NETWORK),$(if $(SIZE),-$(SIZE)))
-ASKED_CHIPS := $(filter $(CHIPS),$(MAKECMDGOALS) $(DEMO_CHIP))
-# A variant is a precision, and a batch where that is not 1: int8, int8-b4.
-BATCH_SUFFIX := $(if $(filter-out 1,$(BATCH)),-b$(BATCH))
-cells_of = $(foreach precision,$(or $(PRECISION),$(call chip_field,3,$(1))),$(NETWORK)/$(1)/$(precision)$(BATCH_SUFFIX))
+JOB_ONLY := $(if $(filter job,$(MAKECMDGOALS)),1)
+ASKED_CHIPS := $(filter $(CHIPS),$(MAKECMDGOALS) $(DEMO_CHIP) $(if $(JOB_ONLY),$(CHIP)))
+# A variant is a precision, and what else makes another artifact: int8, int8-b4, fp16-u8, int8-double.
+empty :=
+option_suffix = $(subst $(empty) $(empty),,$(foreach name,$(filter $(OPTIONS_SET),$(call chip_field,7,$(1))),-$($(name))))
+variant_suffix = $(if $(filter-out 1,$(BATCH)),-b$(BATCH))$(call option_suffix,$(1))$(if $(DOUBLE),-double)
+cells_of = $(foreach precision,$(or $(PRECISION),$(call chip_field,3,$(1))),$(NETWORK)/$(1)/$(precision)$(call variant_suffix,$(1)))
 CELLS := $(if $(NETWORK),$(foreach chip,$(ASKED_CHIPS),$(call cells_of,$(chip))))
 
 # Of a cell network/chip/variant: its parts, its float reference, its vendor folder, its calibration if it needs one.
@@ -83,6 +92,8 @@ float_of = out/$(call part,1,$(1))/float
 vendor_of = $(call chip_field,2,$(call part,2,$(1)))
 precision_of = $(firstword $(subst -, ,$(call part,3,$(1))))
 if_calibrated = $(if $(filter $(call precision_of,$(1)),$(call chip_field,4,$(call part,2,$(1)))),$(2))
+# Where the vendor's scripts run: in the folder's own environment; a stand-in of an SDK needs no more than ours.
+environment_of = $(if $(DOUBLE),$(COMMON),$(if $(filter $(call vendor_of,$(1)),$(LOCAL_VENDORS)),.venv/$(call vendor_of,$(1))/ready,$(COMMON)))
 
 # --- Tools ------------------------------------------------------------------------------------------------------------
 COMMON := .venv/common/ready
@@ -91,7 +102,7 @@ export PYTHONUNBUFFERED := 1
 # One line a stage; V=1 shows the commands instead.
 say = $(if $(V),,@printf '%-11s %s\n' '$(1)' '$(2)')
 
-.PHONY: help list explain weights demo eval layers bench test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
+.PHONY: help list explain weights demo job eval layers bench test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
 
 help: ## this text
 	@printf 'npumake: a trained network in, a compiled artifact per chip out, with the proof that it still works\n\n'
@@ -108,8 +119,10 @@ help: ## this text
 	@printf '       GATE=0.99               least agreement with float (OKS, IoU) that int8 must reach; default 0.98\n'
 	@printf '       RUNG=2                  this way of calibrating only, instead of climbing until the gate is passed\n'
 	@printf '       KEEP_FLOAT=last:3       layers that stay float: the last three, or names of nodes\n'
+	@printf '       DOUBLE=1                a stand-in of the SDK where that cannot be installed: tries the chain, proves no chip\n'
 	@printf '       FORCE=1                 go on in spite of the calibration lint; recorded in the sidecar\n'
 	@printf '  make CHIP ONNX=file.onnx SPEC=file.yaml CALIB=folder EVAL=folder    your own network\n'
+	@printf '  make job CHIP=name MODEL=name    only the job folder, for a vendor container (see vendors/<chip>/README.md)\n'
 	@printf '  make weights MODEL=name      download the published weights\n'
 	@printf '  make report                  one page over everything that was built\n\nMeasure\n'
 	@printf '  make eval MODEL=name CHIP=name VARIANT=int8 EVAL=folder   a whole set (COCO val2017 as published), resumable\n'
@@ -152,7 +165,8 @@ PLAN := out/$(NETWORK)/plan.json
 $(PLAN): ALWAYS | $(COMMON) $(call rendered,$(CALIB)) $(call rendered,$(EVAL))
 	$(RUN) plan $(CELLS) --model '$(MODEL)' --spec '$(SPEC)' --size '$(SIZE)' --onnx '$(ONNX)' \
 		--weights '$(WEIGHTS)' --force '$(FORCE)' --calib '$(CALIB)' --calib-count '$(CALIB_COUNT)' --eval '$(EVAL)' \
-		--limit '$(LIMIT)' --gate '$(GATE)' --rung '$(RUNG)' --keep-float '$(KEEP_FLOAT)'
+		--limit '$(LIMIT)' --gate '$(GATE)' --rung '$(RUNG)' --keep-float '$(KEEP_FLOAT)' \
+		--job-only '$(JOB_ONLY)' $(foreach name,$(OPTIONS_SET),--option '$(name)=$($(name))')
 
 # The plan writes these too; the empty recipe makes make look at their own times again. (One rule with several targets
 # would do by the manual, but GNU make 4.3 then takes all of them for changed.)
@@ -188,7 +202,7 @@ out/%/calib/manifest.json: out/%/calibration_set.json $$(call float_of,$$*)/sour
 	$(call say,calibrate,$*)
 	$(RUN) calibrate out/$*
 
-out/%/job.json: out/%/fix.json out/%/request.json out/%/climb.json
+out/%/job.json: out/%/fix.json out/%/request.json out/%/climb.json $$(wildcard vendors/$$(call vendor_of,$$*)/chip.yaml)
 	$(RUN) job out/$*
 
 # The job folder is self-contained; a hard link keeps the size and the time of the file that it stands for.
@@ -201,7 +215,8 @@ CLIMBED := $(addprefix out/%/,compile.json outputs.npz compare.json metrics.json
 $(CLIMBED): out/%/preflight.json \
 		out/%/job.json out/%/samples.npz $$(call float_of,$$*)/predictions.json \
 		$$(call if_calibrated,$$*,out/%/calib/manifest.json) $$(wildcard vendors/$$(call vendor_of,$$*)/*.py) \
-		| .venv/$$(call vendor_of,$$*)/ready
+		$(if $(DOUBLE),$(wildcard tests/doubles/*.py tests/doubles/*/*.py tests/doubles/*/*/*)) \
+		| $$(call environment_of,$$*)
 	$(RUN) climb out/$*
 
 out/%/pictures.json: $(CLIMBED)
@@ -237,6 +252,12 @@ $(CHIPS): $(if $(CELLS),out/report/index.html) | $(COMMON)
 
 demo: $(DEMO_CHIP)
 
+# For a chip whose compiler this machine lacks: all that its scripts take, in one folder, without running them.
+JOB_FILES := preflight.json job.json samples.npz
+job: $(foreach cell,$(CELLS),$(addprefix out/$(cell)/,$(JOB_FILES)) $(call if_calibrated,$(cell),out/$(cell)/calib/manifest.json)) \
+		| $(COMMON)
+	$(RUN) job_folder --chip '$(CHIP)' --model '$(MODEL)' $(CELLS)
+
 report: | $(COMMON) ## one page over everything that was built
 	$(RUN) report
 	@echo out/report/index.html
@@ -268,7 +289,7 @@ weights: | $(COMMON)
 	$(RUN) weights '$(MODEL)'
 
 # The vendor folders' own tests run in their own environments, so those are made first.
-test: $(COMMON) $(patsubst vendors/%/requirements.txt,.venv/%/ready,$(wildcard vendors/*/requirements.txt))
+test: $(COMMON) $(LOCAL_VENDORS:%=.venv/%/ready)
 	.venv/common/bin/python -m pytest $(TESTS)
 
 lint: $(COMMON)
@@ -289,4 +310,4 @@ ALWAYS:
 
 # Whatever is no rule and no file: an unknown chip, most likely.
 .DEFAULT:
-	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo eval layers bench test list explain weights report lint format readme clean help
+	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo job eval layers bench test list explain weights report lint format readme clean help

@@ -29,7 +29,7 @@ STAGES = (
     ("proof.json", "proof", None),
 )
 FLOAT_STAGES = (("samples.json", "samples"), ("export.json", "export"), ("predictions.json", "reference"))
-STATES = ("proven", "not judged", "failed", "out of date", "unfinished")
+STATES = ("proven", "not simulated", "double", "not judged", "failed", "out of date", "unfinished")
 
 
 class CellResults:
@@ -212,6 +212,9 @@ class CellResults:
             "simulated": inferred.get("simulated"),
             "tools": compiled.get("tools"),
             "forced_lint": forced_findings(self.calibration),
+            "double": self.request.get("double", False),
+            "estimate": compiled.get("estimate"),
+            "warnings": compiled.get("warnings") or [],
         }
 
 

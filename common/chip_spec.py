@@ -49,6 +49,24 @@ class MemorySpec(Strict):
     per_model_megabyte: Annotated[float, Field(ge=0)]
 
 
+class SdkSpec(Strict):
+    """The vendor's tools: their name, the version that the scripts were written for, and how a newcomer gets them."""
+
+    name: str
+    version: str
+    licence: str
+    get: str
+
+
+class OptionSpec(Strict):
+    """A variable of make that only this vendor folder has. values: what it may be; file: it is the path of a file,
+    which is copied into the job folder. Neither: any text."""
+
+    title: str
+    values: list[str] = []
+    file: bool = False
+
+
 class ChipSpec(BaseModel):
     """One vendor folder, as chip.yaml declares it. Further keys are the vendor scripts' own business."""
 
@@ -61,13 +79,18 @@ class ChipSpec(BaseModel):
     precisions: list[str]
     calibrated: list[str]
     lacks: list[str] = []  # "chip:precision": what one chip of the family does not have
+    unsimulated: list[str] = []  # precisions whose artifact nothing can run but the chip
     batches: Annotated[list[PositiveInt], Field(min_length=1)] = [1]
     rungs: dict[str, list[RungSpec]] = {}  # by precision, cheapest first: the build climbs until the gate is passed
     float_layers: bool = False  # whether single layers can stay float (KEEP_FLOAT=)
     memory: MemorySpec = MemorySpec(megabytes=500, per_model_megabyte=20)
     engines: list[Literal["docker", "podman", "local"]]
+    options: list[str] = []  # variables of make that are this folder's own
+    variant_options: list[str] = []  # those of them that make another artifact, in a folder of its own
+    option_rules: dict[str, OptionSpec] = {}
     simulator: str
     proven: str
+    sdk: SdkSpec
     demo: bool = False
     python_packages: list[str] = []  # what the vendor scripts import beyond the standard library
     flags: dict[str, str] = {}  # the runtime's own preprocessing flags; see common/explain.py for what fills the braces
@@ -79,7 +102,8 @@ class ChipSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> ChipSpec:
-        for key, names in (("calibrated", self.calibrated), ("rungs", list(self.rungs))):
+        named = (("calibrated", self.calibrated), ("rungs", list(self.rungs)), ("unsimulated", self.unsimulated))
+        for key, names in named:
             if extra := sorted(set(names) - set(self.precisions)):
                 raise ValueError(f"{key} names {', '.join(extra)}, which is no precision of the chip")
         for pair in self.lacks:
@@ -88,6 +112,12 @@ class ChipSpec(BaseModel):
                 raise ValueError(f"lacks: '{pair}' is no chip:precision of this file")
         if extra := sorted(set(self.unsupported_on) - set(self.chips)):
             raise ValueError(f"unsupported_on names {', '.join(extra)}, which is no chip of this file")
+        if set(self.option_rules) != set(self.options):
+            raise ValueError("options and option_rules do not name the same")
+        if extra := sorted(set(self.variant_options) - set(self.options)):
+            raise ValueError(f"variant_options names {', '.join(extra)}, which is no option")
+        if loose := [name for name in self.variant_options if not self.option_rules[name].values]:
+            raise ValueError(f"{', '.join(loose)}: an option that names a folder needs its values listed")
         for precision, rungs in self.rungs.items():
             names = [rung.name for rung in rungs]
             if not names or len(set(names)) != len(names):
@@ -107,6 +137,11 @@ class ChipSpec(BaseModel):
                 "unsupported": self.unsupported | missing,
             }
         )
+
+    @property
+    def local(self) -> bool:
+        """Whether the vendor's tools are packages that make installs itself."""
+        return "local" in self.engines
 
     @property
     def float_precision(self) -> str | None:

@@ -1,10 +1,11 @@
-# Reads vendors/*/chip.yaml; prints one word a chip: chip:vendor folder:precisions:calibrated precisions.
+# Reads vendors/*/chip.yaml; prints one word a chip, its parts separated by colons, "-" for an empty one:
+# chip, vendor folder, precisions, calibrated precisions, engines, options, options that make another variant.
 # make needs these before any Python environment exists, so chip.yaml keeps each of these lists on one line.
 # `lacks: [chip:precision, ...]` takes precisions from single chips of the family.
-/^(chips|precisions|calibrated|lacks):/ {
+/^(chips|precisions|calibrated|lacks|engines|options|variant_options):/ {
     split(FILENAME, path, "/")
     key = $1
-    sub(/^[a-z]+: */, "")
+    sub(/^[a-z_]+: */, "")
     sub(/ *#.*/, "")
     gsub(/[][ ]/, "")
     if (key == "lacks:") {
@@ -24,11 +25,15 @@ function kept(folder, chip, key,    count, i, names, result) {
     }
     return result
 }
+function or_dash(text) { return text == "" ? "-" : text }
 END {
     for (folder in folders) {
         count = split(list[folder, "chips:"], chips, ",")
         for (i = 1; i <= count; i++) {
-            print chips[i] ":" folder ":" kept(folder, chips[i], "precisions:") ":" kept(folder, chips[i], "calibrated:")
+            printf "%s:%s:%s:%s", chips[i], folder, or_dash(kept(folder, chips[i], "precisions:")), \
+                or_dash(kept(folder, chips[i], "calibrated:"))
+            printf ":%s:%s:%s\n", or_dash(list[folder, "engines:"]), or_dash(list[folder, "options:"]), \
+                or_dash(list[folder, "variant_options:"])
         }
     }
 }

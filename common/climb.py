@@ -23,13 +23,15 @@ from typing import Any
 from common import engine
 from common.cell_results import CellResults
 from common.chip_spec import RungSpec
-from common.compare import compare_cell
+from common.compare import compare_cell, marks
 from common.errors import UserError, run
 from common.evaluate import evaluate_cell
 from common.files import read_json, sha256_file, to_json, write_json
-from common.job import Cell
+from common.job import Cell, option_files, rung_entry
 from common.memory import expected_bytes
+from common.plan import DOUBLES
 from common.proof import FAILED, PASSED, judge_agreement, judge_metric
+from common.unsimulated import write_unsimulated
 
 # What a rung makes beside its artifact, in the order in which it is made.
 MEASURED = ("infer.json", "outputs.npz", "compare.json", "predictions.json", "metrics.json")
@@ -63,6 +65,10 @@ def made_from(cell: Cell, job: dict[str, Any]) -> str:
     if job["calibration"]:
         files += sorted((cell.folder / job["calibration"]).glob("*.npy"))
     vendor = cell.chip_spec.folder
+    files += [cell.folder / job["options"][name] for name in option_files(cell)]
+    if cell.double:
+        files += [path for path in sorted((DOUBLES / vendor.name).rglob("*")) if path.is_file()]
+        files += sorted(DOUBLES.glob("*.py"))
     for path in [*files, *sorted(vendor.glob("*.py")), *sorted(vendor.glob("requirements*.txt"))]:
         digest.update(f"{path.name} {sha256_file(path)}\n".encode())
     return digest.hexdigest()
@@ -86,7 +92,7 @@ def link(source: Path, target: Path) -> None:
 def set_rung(cell: Cell, number: int, rung: RungSpec | None) -> dict[str, Any]:
     """Write the rung into job.json, where the vendor's scripts find its options; returns job.json's content."""
     job = read_json(cell.folder / "job.json")
-    job["rung"] = {"number": number, "name": rung.name, "options": rung.options} if rung else None
+    job["rung"] = rung_entry(number, rung) if rung else None
     write_json(cell.folder / "job.json", job)
     return job
 
@@ -129,7 +135,11 @@ def remove_artifact(cell: Cell) -> None:
 
 
 def measure(cell: Cell) -> None:
-    """Simulate the artifact, compare it with float, and measure the task's metric."""
+    """Simulate the artifact, compare it with float, and measure the task's metric; where nothing can simulate it, say
+    so in the files that would tell of that."""
+    if not cell.simulated:
+        write_unsimulated(cell)
+        return
     say("simulate", cell.name)
     engine.infer(cell.folder)
     say("compare", cell.name)
@@ -164,6 +174,8 @@ def judge(cell: Cell) -> tuple[bool, bool]:
     """(passed, failed) of the rung that is in the cell. A loss that may be chance is neither; so is everything where
     nothing can be judged (random weights, nothing found): there the first rung is as good as any, and passes."""
     results = CellResults(cell.folder)
+    if not cell.simulated:
+        return True, False
     agreement = judge_agreement(results.compared, cell.gate, cell.weights)
     metric = judge_metric(results.metrics, cell.gate, cell.weights)
     measured = results.metrics["drop"].get(results.metrics["metric"]) is not None
@@ -201,7 +213,8 @@ def describe(cell: Cell, number: int, rung: RungSpec | None, compiled_now: bool)
 
 def in_words(entry: dict[str, Any]) -> str:
     """One line about a tried rung."""
-    words = f"{entry['number']} {entry['name']}: {entry['similarity']} {entry['agreement']:.4f}"
+    words = f"{entry['number']} {entry['name']}: "
+    words += "not simulated" if entry["agreement"] is None else f"{entry['similarity']} {entry['agreement']:.4f}"
     if entry["drop"] is not None:
         words += f", {entry['metric']} drop {entry['drop']:.4f}"
     if entry["float_layers"] is not None:
@@ -214,9 +227,18 @@ def climb(cell: Cell) -> dict[str, Any]:
     (its loss may be chance) is taken, else the one that agrees best with float: proof.json then says that it is red.
     """
     tried: list[dict[str, Any]] = []
+    unavailable: list[dict[str, Any]] = []
     rungs = rungs_of(cell)
     for number, rung in rungs:
-        compiled_now = build(cell, number, rung)
+        try:
+            compiled_now = build(cell, number, rung)
+        except engine.RungUnavailableError as error:
+            if rung is None or len(rungs) == 1:
+                raise
+            say("rung", f"{cell.name}: {number} {rung.name}: not possible here: {error.message}")
+            unavailable.append({"number": number, "name": rung.name, "title": rung.title, "why": error.message})
+            last_refusal = error
+            continue
         measure(cell)
         keep(cell, rung_folder(cell, number, rung))
         tried.append(describe(cell, number, rung, compiled_now))
@@ -224,11 +246,13 @@ def climb(cell: Cell) -> dict[str, Any]:
             say("rung", f"{cell.name}: {in_words(tried[-1])}: {'passes' if tried[-1]['passed'] else 'does not pass'}")
         if tried[-1]["passed"]:
             break
+    if not tried:
+        raise last_refusal
     open_ones = [entry for entry in tried if not entry["failed"]]
     chosen = next((entry for entry in tried if entry["passed"]), None) or next(iter(open_ones), None)
     if chosen is None:
         chosen = max(tried, key=lambda entry: entry["agreement"])
-    if chosen is not tried[-1]:
+    if chosen is not tried[-1] or unavailable:
         number = chosen["number"]
         set_rung(cell, number, dict(rungs)[number])
         restore(cell, rung_folder(cell, number, dict(rungs)[number]))
@@ -240,7 +264,8 @@ def climb(cell: Cell) -> dict[str, Any]:
         "of": len(cell.chip_spec.rungs.get(cell.precision, [])),
         "chosen": chosen["number"],
         "tried": tried,
-    }
+        "unavailable": unavailable,
+    } | marks(cell)
     write_json(cell.folder / "rungs.json", result)
     return result
 

@@ -20,7 +20,7 @@ from common.keypoints import keypoint_set
 from common.predictions import check_finite
 from common.samples import load_arrays
 from common.spec import ModelSpec
-from common.tasks import instance_of, task_of
+from common.tasks import Outputs, instance_of, task_of
 
 SQNR_LIMIT_DB = 200.0  # JSON has no infinity: equal outputs count as 200 dB, far above float32's own 150
 
@@ -126,17 +126,47 @@ def compare(
     }
 
 
+def compare_stages(cell: Cell, reference: Outputs, main: Outputs) -> list[dict[str, Any]]:
+    """The steps of the vendor's chain that infer.py ran by themselves (infer.json, "stages"): the graph as the tool
+    read it, its quantised form, the bit-exact artifact. So one sees in which step a network breaks.
+
+    reference, main: the float network's outputs and the chip's, [N, ...]. One entry a stage: {"name", "title",
+    "samples", "outputs": {name: figures against float}, "from_main": the largest difference from the chip's own
+    outputs, 0 for equal to the bit}. Raises UserError when a stage's outputs do not fit.
+    """
+    path = cell.folder / "infer.json"
+    told = (read_json(path) if path.exists() else {}).get("stages") or []
+    found = []
+    for stage in told:
+        outputs = load_arrays(cell.folder / stage["file"])
+        count = stage["samples"]
+        expected, own = ({name: value[:count] for name, value in side.items()} for side in (reference, main))
+        check_same_outputs(expected, outputs, f"{cell.name}, stage {stage['name']}")
+        if any(len(value) != count for value in outputs.values()):
+            raise UserError(f"{cell.name}: {stage['file']} does not hold {count} samples", "run the same make again")
+        found.append(
+            {
+                "name": stage["name"],
+                "title": stage["title"],
+                "samples": count,
+                "outputs": {name: compare_tensors(expected[name], outputs[name]) for name in expected},
+                "from_main": max(float(np.abs(own[name] - outputs[name]).max(initial=0.0)) for name in own),
+            }
+        )
+    return found
+
+
 def compare_cell(cell: Cell) -> None:
     """Compare outputs.npz of the cell with that of the float reference and write compare.json."""
     instances = read_json(cell.float_folder / "samples.json")["instances"]
-    result = compare(
-        load_arrays(cell.float_folder / "outputs.npz"),
-        load_arrays(cell.folder / "outputs.npz"),
-        instances,
-        cell.spec,
-        cell.name,
-    )
-    write_json(cell.folder / "compare.json", result)
+    reference, value = (load_arrays(folder / "outputs.npz") for folder in (cell.float_folder, cell.folder))
+    result = compare(reference, value, instances, cell.spec, cell.name)
+    write_json(cell.folder / "compare.json", result | {"stages": compare_stages(cell, reference, value)} | marks(cell))
+
+
+def marks(cell: Cell) -> dict[str, Any]:
+    """What every file of figures says of a cell that a stand-in computed; nothing for others."""
+    return {"double": "a stand-in of the vendor's SDK computed this: no result of the chip"} if cell.double else {}
 
 
 def main() -> None:

@@ -37,6 +37,14 @@ MARGIN, GAP = 14, 12
 FURTHER_RANKS = (0.05, 0.25, 0.75, 1.0)  # of the samples in rising order of agreement
 SKELETON_LEGEND = "left: blue, round; right: orange, square; hollow: low score"
 BOX_LEGEND = "each box: class and score"
+DOUBLE_WORDS = "DOUBLE: the chip's side was computed by a stand-in of the vendor's SDK; no result of the chip"
+
+
+def under_band(image: np.ndarray, words: str) -> np.ndarray:
+    """The picture under a band of warning colour with these words. uint8 [h, w, 3] BGR in, [h + 36, w, 3] out."""
+    width = image.shape[1]
+    band = letter(width, 36, [Text(MARGIN, 24, words, 13, True, "#ffffff", width - 2 * MARGIN)], WARNING_INK)
+    return np.concatenate([band, image])
 
 
 def is_person(evidence: Evidence) -> bool:
@@ -131,6 +139,9 @@ def channels_picture(evidence: Evidence, title: str, note: str) -> tuple[np.ndar
 
 def draw_cell(cell: Cell) -> None:
     """Draw all pictures of a cell; pictures.json last, so that make trusts only a complete set."""
+    if not cell.simulated:  # nothing of the chip's to draw, and float's own pictures would look like it
+        write_json(cell.folder / "pictures.json", {"version": 1, "pictures": [], "preview": None})
+        return
     evidence = load_evidence(cell)
     compared, name = evidence.compared, f"{cell.model} on {evidence.title}"
     note = f"{evidence.warning}. " if evidence.warning else ""
@@ -138,7 +149,7 @@ def draw_cell(cell: Cell) -> None:
     pictures: list[dict[str, Any]] = []
 
     def add(file: str, image: np.ndarray, title: str, caption: str, wide: bool = True) -> None:
-        save_picture(cell.folder / file, image)
+        save_picture(cell.folder / file, under_band(image, DOUBLE_WORDS) if cell.double else image)
         pictures.append({"file": file, "title": title, "caption": note + caption, "wide": wide})
 
     shown = [compared["worst_instance"], compared["median_instance"]]

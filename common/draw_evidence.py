@@ -36,11 +36,12 @@ class Evidence:
 
     @property
     def warning(self) -> str | None:
-        """What every picture of random weights says; else None."""
+        """What every picture of random weights says, and every one that a stand-in had a hand in; else None."""
         drawn = "skeletons" if self.cell.spec.keypoints else "boxes"
-        if self.cell.weights != "random":
-            return None
-        return f"random weights: the {drawn} mean nothing, only how well the two sides agree"
+        words = ["DOUBLE: a stand-in of the vendor's SDK computed the chip's side, not the chip"] * self.cell.double
+        if self.cell.weights == "random":
+            words.append(f"random weights: the {drawn} mean nothing, only how well the two sides agree")
+        return "; ".join(words) or None
 
     @property
     def sides(self) -> tuple[Outputs, Outputs]:
@@ -87,6 +88,6 @@ def load_evidence(cell: Cell) -> Evidence:
             f"{cell.name}: outputs, samples and compare.json are of different runs",
             "remove the cell's outputs.npz and run the same make again",
         )
-    title = f"{cell.chip_spec.title} {cell.variant}"
+    title = f"{cell.chip} {cell.variant}"
     folder = Path(described.get("image_folder") or described["set"])
     return Evidence(cell, task_of(cell.spec), title, folder, instances, *sides, compared)

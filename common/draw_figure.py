@@ -35,19 +35,19 @@ class Text:
     width: int | None = None
 
 
-def new_figure(width: int, height: int) -> Any:
+def new_figure(width: int, height: int, paper: str = "white") -> Any:
     """An empty matplotlib Figure of this many pixels, drawn by Agg: no window, no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=paper)
     FigureCanvasAgg(figure)
     return figure
 
 
-def letter(width: int, height: int, texts: Sequence[Text]) -> np.ndarray:
-    """White paper with text on it: uint8 [height, width, 3] BGR, ready to paste pictures onto."""
-    figure = new_figure(width, height)
+def letter(width: int, height: int, texts: Sequence[Text], paper: str = "white") -> np.ndarray:
+    """Paper of this colour with text on it: uint8 [height, width, 3] BGR, ready to paste pictures onto."""
+    figure = new_figure(width, height, paper)
     for text in texts:
         drawn = figure.text(text.x / width, 1 - text.y / height, text.words, fontsize=text.size, color=text.color,
                             fontweight="bold" if text.bold else "normal", parse_math=False)  # fmt: skip

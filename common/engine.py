@@ -2,6 +2,9 @@
 
 The local engine: .venv/<vendor folder>/bin/python, made by make from the folder's requirements.txt. Vendor scripts get
 one argument, the job folder; what they print goes to <step>.log in it and, on failure, its tail to the user.
+
+DOUBLE=1: the same scripts with a stand-in of the SDK, tests/doubles/<vendor folder>, which refuses whatever the SDK's
+documents do not allow, and computes with integers of the vendor's kind. What it makes is marked, and checked to be.
 """
 
 from __future__ import annotations
@@ -19,9 +22,25 @@ from common.errors import UserError, run
 from common.files import read_json, replacing, sha256_file, write_json
 from common.job import Cell
 from common.memory import expected_bytes, reserved
+from common.plan import DOUBLES
 from common.spec import ChipSpec
 
 LOG_TAIL_LINES = 15
+UNAVAILABLE_EXIT = 3  # failure.py of the vendor folders: this rung cannot be built here
+DOUBLE_MARK = b"NPUMAKE DOUBLE"  # how every artifact of a stand-in begins
+
+
+class RungUnavailableError(UserError):
+    """A rung that this machine, or this calibration, cannot build."""
+
+
+def double_environment(chip: ChipSpec) -> dict[str, str]:
+    """The variables that put the stand-in of the vendor's SDK before everything else."""
+    folder = (DOUBLES / chip.folder.name).resolve()
+    paths = os.pathsep.join([str(folder), str(folder.parent)])
+    # In its own environment's bin lie the tools that a stand-in's commands are written in: its python.
+    commands = [str(folder / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    return {"PYTHONPATH": paths, "PATH": os.pathsep.join(commands), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def vendor_python(chip: ChipSpec) -> Path:
@@ -44,8 +63,10 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = Fa
     """
     chip = cell.chip_spec
     log = cell.folder / f"{Path(script).stem}.log"
-    command = [str(vendor_python(chip)), str(chip.folder / script), str(cell.folder), *arguments]
+    python = sys.executable if cell.double else str(vendor_python(chip))
+    command = [python, str(chip.folder / script), str(cell.folder), *arguments]
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment |= double_environment(chip) if cell.double else {}
     watched = sys.stderr.isatty() and not quiet
     if watched:
         environment["PROGRESS"] = "1"  # the script's own stderr is a pipe, but somebody watches behind it
@@ -55,6 +76,8 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = Fa
             open(temporary, "wb", buffering=0) as log_file,  # readable while the script still runs
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
         ):
+            if cell.double:
+                log_file.write(DOUBLE_MARK + b": a stand-in wrote this, not the vendor's SDK\n")
             copier = threading.Thread(target=_copy_output, args=(process.stdout, log_file, watched))
             copier.start()
             try:
@@ -94,7 +117,8 @@ def _failure(cell: Cell, script: str, code: int, lines: list[str], log: Path) ->
     if errors:
         message = lines[errors[-1]].removeprefix("ERROR: ")
         hints = [line.removeprefix("HINT: ") for line in lines[errors[-1] :] if line.startswith("HINT: ")]
-        return UserError(f"{cell.name}: {message} (log: {log})", hints[0] if hints else None)
+        kind = RungUnavailableError if code == UNAVAILABLE_EXIT else UserError
+        return kind(f"{cell.name}: {message} (log: {log})", hints[0] if hints else None)
     tail = "\n".join(f" | {line}" for line in lines[-LOG_TAIL_LINES:])
     killed = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
     hint = "signal 9 is often a lack of memory" if code == -9 else f"the whole log is {log}"
@@ -130,6 +154,11 @@ def check_artifact(cell: Cell, result: dict[str, Any]) -> None:
             raise UserError(f"{cell.name}: {path} is not the file that compile.json describes", f"remove {cell.folder}")
         if path.stat().st_size == 0:
             raise UserError(f"{cell.name}: {path} is empty", "see compile.log beside it")
+        with path.open("rb") as file:
+            marked = file.read(len(DOUBLE_MARK)) == DOUBLE_MARK
+        if marked != cell.double:
+            what = "a stand-in's, not an artifact" if marked else "not marked as a stand-in's"
+            raise UserError(f"{cell.name}: {path} is {what}", f"remove {cell.folder}")
 
 
 def infer(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.accuracy import Accuracy, interval, resample
+from common.compare import marks
 from common.errors import run
 from common.files import write_json
 from common.imageset import ImageSet, Instance
@@ -73,7 +74,7 @@ def evaluate_cell(cell: Cell) -> None:
     chip_found = predict(task, image_set, instances, known, chip_runner(cell, name), f"{cell.name} on the chip")
     result = metrics(task, image_set, instances, float_found, chip_found)
     write_predictions(cell.folder / "predictions.json", instances, chip_found)
-    write_json(cell.folder / "metrics.json", result)  # last: make goes by this file
+    write_json(cell.folder / "metrics.json", result | marks(cell))  # last: make goes by this file
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from common.onnx_graph import Runner
 from common.spec import chip_names, load_chip, load_model
 from common.streaming import FixedInput, Method, WholeImages
 from common.tasks import Outputs, Task, task_of
+from common.variant import read_variant
 
 FLOAT = "float"
 
@@ -138,11 +139,11 @@ def find_network(model: str, spec_path: str, size: str, chip: str, variant: str)
     if not variant:
         raise UserError(f"which variant of {chip}? VARIANT= is not set", f"VARIANT={' or VARIANT='.join(variants)}", 2)
     folder = plan.OUT / spec.name / chip / variant
-    precision, batch = plan.check_variant(load_chip(chip), chip, variant)
+    read = read_variant(variant, load_chip(chip), chip)
     _check_built(
         f"{spec.name}/{chip}/{variant}",
         (reference / "export.json", folder / "job.json", folder / "compile.json"),
-        f"make {chip} {words} PRECISION={precision}" + (f" BATCH={batch}" if batch > 1 else ""),
+        " ".join([f"make {chip} {words}", *read.make_words()]),
     )
     return ChipNetwork(Cell(folder))
 

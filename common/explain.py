@@ -19,7 +19,7 @@ FLOAT_CHAIN = [
 ]
 CELL_CHAIN = [
     ("request.json", "plan", "model, chip, precision, batch"),
-    ("climb.json", "plan", "the gate, the rung and the nodes kept float, where asked for"),
+    ("climb.json", "plan", "gate, rung, nodes kept float, the chip's own options, where asked for"),
     ("model.onnx", "fix", "the graph as this chip wants it; fix.json: each pass and its output check"),
     ("preflight.json", "preflight", "the graph against the chip's operator table"),
     ("calib/manifest.json", "calibrate", "calibration tensors, their sources, the lint's verdict"),

@@ -7,14 +7,17 @@ out/<model>/<chip>/<variant>/   Cell: request.json, climb.json, calibration_set.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.chip_spec import ChipSpec
+from common.chip_spec import ChipSpec, RungSpec
+from common.classes import class_names
 from common.errors import UserError, run
 from common.files import read_json, write_json
+from common.keypoints import keypoint_set
 from common.spec import GateSpec, ModelSpec, load_chip, model_from_dict
 
 JOB_VERSION = 1
@@ -90,11 +93,24 @@ class Cell:
     def batch(self) -> int:
         return self.request.get("batch", 1)
 
+    @property
+    def double(self) -> bool:
+        """DOUBLE=1: a stand-in computes in the place of the vendor's SDK."""
+        return self.request.get("double", False)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether anything but the chip can run the artifact."""
+        return self.precision not in self.chip_spec.unsimulated
+
     @cached_property
     def climb_request(self) -> dict[str, Any]:
-        """{"gate": number or None, "rung": number or None, "keep_float": text}, as GATE=, RUNG=, KEEP_FLOAT= ask."""
+        """{"gate": number or None, "rung": number or None, "keep_float": text, "options": {name: value}}, as GATE=,
+        RUNG=, KEEP_FLOAT= and the chip's own variables ask."""
         path = self.folder / "climb.json"
-        return read_json(path) if path.exists() else {"gate": None, "rung": None, "keep_float": ""}
+        return {"gate": None, "rung": None, "keep_float": "", "options": {}} | (
+            read_json(path) if path.exists() else {}
+        )
 
     @property
     def spec(self) -> ModelSpec:
@@ -143,6 +159,50 @@ class Cell:
         return self.float.source["origin"]
 
 
+def labels(spec: ModelSpec) -> list[str]:
+    """The names of what the outputs are numbered by: a detector's classes, a pose network's keypoints."""
+    if spec.task == "detection":
+        return list(class_names(spec.decode.classes))
+    return list(keypoint_set(spec.keypoints).names)
+
+
+def option_files(cell: Cell) -> dict[str, Path]:
+    """{name: the file that the user's option names}, of chip.yaml's options that are files."""
+    rules = cell.chip_spec.option_rules
+    return {name: Path(value) for name, value in cell.climb_request["options"].items() if rules[name].file}
+
+
+def job_options(cell: Cell) -> dict[str, str]:
+    """The user's options as the vendor's scripts get them; a file is named by its copy in the job folder."""
+    files = {name: f"options/{name}{path.suffix}" for name, path in option_files(cell).items()}
+    return cell.climb_request["options"] | files
+
+
+def copy_option_files(cell: Cell) -> None:
+    """Copy the files that options name into the job folder, which has to be complete in itself. UserError when one is
+    gone or cannot be read."""
+    shutil.rmtree(cell.folder / "options", ignore_errors=True)
+    for name, source in option_files(cell).items():
+        target = cell.folder / job_options(cell)[name]
+        target.parent.mkdir(exist_ok=True)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise UserError(f"{name}={source} cannot be read: {error.strerror}", "check the path") from None
+
+
+def first_rung(cell: Cell) -> dict[str, Any] | None:
+    """The rung that a job is written for: the asked one, else the cheapest; common/climb.py goes on from there."""
+    rungs = cell.chip_spec.rungs.get(cell.precision)
+    number = cell.climb_request["rung"] or 1
+    return rung_entry(number, rungs[number - 1]) if rungs else None
+
+
+def rung_entry(number: int, rung: RungSpec) -> dict[str, Any]:
+    """A rung as job.json tells of it."""
+    return {"number": number, "name": rung.name, "options": rung.options}
+
+
 def job_description(cell: Cell) -> dict[str, Any]:
     """The content of job.json, from the request, the model's declaration and the fixed graph's own inputs and outputs.
 
@@ -181,15 +241,21 @@ def job_description(cell: Cell) -> dict[str, Any]:
         "calibration": "calib" if cell.calibration_request else None,
         "samples": "samples.npz",
         "outputs_file": "outputs.npz",
-        "artifact": cell.model,
+        "artifact": f"{cell.model}.double" if cell.double else cell.model,
         "keep_float": keep_float,
-        "rung": None,  # common/climb.py sets it
+        "rung": first_rung(cell),
+        "options": job_options(cell),
+        "sizes": declared.sizes,
+        "decode": cell.spec.decode.model_dump(mode="json"),
+        "labels": labels(cell.spec),
+        "double": cell.double,
     }
 
 
 def main() -> None:
     """python -m common.job CELL: write job.json."""
     cell = Cell(sys.argv[1])
+    copy_option_files(cell)
     write_json(cell.folder / "job.json", job_description(cell))
 
 

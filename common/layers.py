@@ -99,7 +99,7 @@ def _built_variant(folder: Path, chip: str) -> str:
     built = sorted(path.parent.name for path in folder.glob("*/compile.json"))
     names = built or spec.precisions
     ranked = [*spec.calibrated, *spec.precisions]
-    return min(names, key=lambda name: (ranked.index(p) if (p := name.split("-b")[0]) in ranked else len(ranked), name))
+    return min(names, key=lambda name: (ranked.index(p) if (p := name.split("-")[0]) in ranked else len(ranked), name))
 
 
 def measure_layers(cell: Cell) -> LayerReport:

@@ -7,7 +7,7 @@ step writes each answer to a small JSON file, only if it differs; every later st
     out/<model>/float/source.json                        the model's declaration; where its weights come from
     out/<model>/float/evaluation_set.json                the evaluation images, by a fingerprint of the folder
     out/<model>/<chip>/<variant>/request.json            model, chip, precision, batch
-    out/<model>/<chip>/<variant>/climb.json              the gate, the rung, and the nodes kept float, where asked for
+    out/<model>/<chip>/<variant>/climb.json              gate, rung, nodes kept float, the chip's own options
     out/<model>/<chip>/<variant>/calibration_set.json    the calibration images, where the precision needs any
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from common.chip_spec import ChipSpec
 from common.errors import USAGE_EXIT, UserError, run
 from common.files import folder_fingerprint, write_json_if_changed
 from common.spec import MODELS_FOLDER, ModelSpec, load_chip, load_model, model_names
+from common.variant import Variant, read_variant
 
 OUT = Path("out")
 # make's variables, as it hands them over: text, empty where unset.
 VARIABLES = (
     *("model", "spec", "size", "onnx", "weights", "force", "calib", "eval", "limit"),
-    *("gate", "rung", "keep-float"),
+    *("gate", "rung", "keep-float", "job-only"),
 )
+DOUBLES = Path("tests") / "doubles"  # stand-ins for SDKs that cannot be installed, by vendor folder
 
 
 def file_identity(path: Path) -> dict[str, Any]:
@@ -124,29 +127,48 @@ def resize(spec: ModelSpec, size: str) -> ModelSpec:
     return spec.model_copy(update={"name": f"{spec.name}-{size}", "aliases": [], "input": resized})
 
 
-def check_precision(chip: ChipSpec, name: str, precision: str) -> None:
-    """Raises UserError (exit 2) when the chip does not build this precision."""
-    if precision not in chip.precisions:
-        hint = f"PRECISION={' or PRECISION='.join(chip.precisions)}"
-        raise UserError(f"chip '{name}' does not build precision '{precision}'", hint, USAGE_EXIT)
+def user_options(words: Sequence[str], chips: dict[str, ChipSpec]) -> dict[str, str]:
+    """{name: value} of NAME=value, as make hands over what only some vendor folders know.
 
-
-def check_variant(chip: ChipSpec, name: str, variant: str) -> tuple[str, int]:
-    """The precision and the batch of a variant: "int8" is ("int8", 1), "int8-b4" is ("int8", 4).
-
-    Raises UserError (exit 2) when the chip does not build it.
+    Raises UserError (exit 2) for a value that makes no sense, and for an option that none of the asked chips has.
     """
-    precision, _, number = variant.partition("-b")
-    check_precision(chip, name, precision)
-    batch = positive_number(number, "BATCH") or 1
-    if batch not in chip.batches:
-        listed = " or ".join(f"BATCH={count}" for count in chip.batches)
-        raise UserError(f"chip '{name}' does not build BATCH={batch}", listed, USAGE_EXIT)
-    return precision, batch
+    found = dict(word.split("=", 1) for word in words)
+    for name, value in found.items():
+        rules = {chip: spec.option_rules[name] for chip, spec in chips.items() if name in spec.options}
+        if not rules:
+            known = sorted({option for spec in chips.values() for option in spec.options})
+            hint = f"options here: {', '.join(known)}" if known else f"leave {name}= out"
+            raise UserError(f"{', '.join(chips)}: there is no option {name}=", hint, USAGE_EXIT)
+        for chip, rule in rules.items():
+            if rule.values and value not in rule.values:
+                listed = " or ".join(f"{name}={known}" for known in rule.values)
+                raise UserError(f"{chip}: {name}={value} makes no sense", f"{listed}: {rule.title}", USAGE_EXIT)
+            if rule.file and not Path(value).is_file():
+                raise UserError(f"{name}={value} is not a file", f"{name}=file: {rule.title}", USAGE_EXIT)
+    return found
 
 
-def climb_request(chip: ChipSpec, name: str, precision: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The content of climb.json: {"gate": least agreement with float or None, "rung": number or None, "keep_float"}.
+def check_engine(chip: ChipSpec, name: str, variant: Variant, model: str, job_only: bool) -> None:
+    """Raises UserError when nothing on this machine could compile the cell, before anything is done for it."""
+    if variant.double:
+        stand_in = DOUBLES / chip.folder.name
+        if not stand_in.is_dir():
+            why = "its SDK is a package that make installs" if chip.local else f"there is no {stand_in}"
+            raise UserError(f"chip '{name}' has no stand-in for its SDK: {why}", "leave DOUBLE= out", USAGE_EXIT)
+    elif not chip.local and not job_only:
+        words = " ".join([f"MODEL={model}", *variant.make_words()])
+        raise UserError(
+            f"chip '{name}' is compiled by {chip.sdk.name}, which only its container has; nothing was built",
+            f"`make job CHIP={name} {words}` makes the job folder, and {chip.folder}/README.md compiles it in the "
+            "container; DOUBLE=1 tries the chain with a stand-in of the SDK",
+        )
+
+
+def climb_request(
+    chip: ChipSpec, name: str, precision: str, options: dict[str, str], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """The content of climb.json: {"gate": least agreement with float or None, "rung": number or None, "keep_float",
+    "options": {name: value}, "files": {name: identity of the file that the option names}}.
 
     GATE= and KEEP_FLOAT= are about quantised precisions, RUNG= about those that have rungs: the others of the same
     request stay as they are. Raises UserError (exit 2) for values that make no sense.
@@ -167,6 +189,12 @@ def climb_request(chip: ChipSpec, name: str, precision: str, arguments: argparse
         "gate": share(arguments.gate, "GATE") if quantised else None,
         "rung": rung,
         "keep_float": arguments.keep_float if quantised else "",
+        "options": {key: value for key, value in options.items() if key in chip.options},
+        "files": {
+            key: file_identity(Path(value))
+            for key, value in options.items()
+            if key in chip.options and chip.option_rules[key].file
+        },
     }
 
 
@@ -190,10 +218,12 @@ def write_plan(arguments: argparse.Namespace) -> None:
     # Check everything before the first file is written: a refused request leaves no trace.
     cells = [cell.split("/") for cell in arguments.cells]
     chips = {chip: load_chip(chip) for _, chip, _ in cells}
-    asked = {}
-    for model, chip, variant in cells:
-        precision, batch = check_variant(chips[chip], chip, variant)
-        asked[chip, variant] = precision, batch, climb_request(chips[chip], chip, precision, arguments)
+    options = user_options(arguments.option, chips)
+    asked: dict[tuple[str, str], tuple[Variant, dict[str, Any]]] = {}
+    for model, chip, text in cells:
+        variant = read_variant(text, chips[chip], chip)
+        check_engine(chips[chip], chip, variant, arguments.model or arguments.onnx, arguments.job_only == "1")
+        asked[chip, text] = variant, climb_request(chips[chip], chip, variant.precision, options, arguments)
         if model != spec.name:  # make reads the name with sed, before there is a Python that knows YAML
             raise UserError(
                 f"{arguments.spec}: make reads the name as '{model}'", f"write it plainly: name: {spec.name}"
@@ -201,7 +231,7 @@ def write_plan(arguments: argparse.Namespace) -> None:
     source = find_source(named, arguments.onnx, arguments.weights)
     evaluation = image_set(arguments.eval, "EVAL") | {"limit": positive_number(arguments.limit, "LIMIT")}
     calibration = None
-    if any(precision in chips[chip].calibrated for (chip, _), (precision, _, _) in asked.items()):
+    if any(variant.precision in chips[chip].calibrated for (chip, _), (variant, _) in asked.items()):
         calibration = image_set(arguments.calib, "CALIB")
         calibration |= {"count": arguments.calib_count, "force": arguments.force == "1"}
 
@@ -212,19 +242,20 @@ def write_plan(arguments: argparse.Namespace) -> None:
         resolved["spec_path"] = arguments.spec
     write_json_if_changed(folder / "float" / "source.json", resolved)
     write_json_if_changed(folder / "float" / "evaluation_set.json", evaluation)
-    for (chip, variant), (precision, batch, climb) in asked.items():
-        cell = folder / chip / variant
+    for (chip, text), (variant, climb) in asked.items():
+        cell = folder / chip / text
         request = {
             "version": 1,
             "model": spec.name,
             "chip": chip,
-            "variant": variant,
-            "precision": precision,
-            "batch": batch,
+            "variant": text,
+            "precision": variant.precision,
+            "batch": variant.batch,
+            "double": variant.double,
         }
         write_json_if_changed(cell / "request.json", request)
         write_json_if_changed(cell / "climb.json", climb)
-        if precision in chips[chip].calibrated:
+        if variant.precision in chips[chip].calibrated:
             write_json_if_changed(cell / "calibration_set.json", calibration)
     # Last: this is the file that make asks for, and it stands for all of the above.
     write_json_if_changed(folder / "plan.json", {"version": 1, "cells": arguments.cells})
@@ -246,6 +277,7 @@ def main() -> None:
     for name in VARIABLES:
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--calib-count", type=int, default=100)
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     write_plan(parser.parse_args())
 
 

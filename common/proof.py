@@ -2,8 +2,9 @@
 
     python -m common.proof out/<model>/<chip>/<variant>     writes artifact.json and, last, proof.json
 
-A step is "passed", "failed", "not applicable" or "not judged". One failed step makes the cell failed; else one step
-that could not be judged makes it not judged; else it is proven.
+A step is "passed", "failed", "not applicable", "not judged" or "not simulated". One failed step makes the cell failed;
+else a step that nothing but the chip could run makes it not simulated; else one step that could not be judged makes it
+not judged; else it is proven. What a stand-in of the SDK computed proves nothing about a chip: at best it is "double".
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from common.sidecar import sidecar
 from common.spec import GateSpec
 
 PASSED, FAILED, NOT_APPLICABLE, NOT_JUDGED = "passed", "failed", "not applicable", "not judged"
+NOT_SIMULATED, DOUBLE = "not simulated", "double"
+DOUBLE_REASON = "a stand-in of the vendor's SDK computed this: the chain works, nothing is said about the chip"
 RANDOM_WEIGHTS = "random weights"
 
 
@@ -149,10 +152,12 @@ def judge_float_on_chip(cell: Cell) -> Verdict:
     """Step 4: the chip in float against ONNX; for a quantised cell, from the float cell beside it if that is built."""
     if not cell.quantised:
         compared = _required(CellResults(cell.folder).compared, "compare.json", cell)
-        return judge_agreement(compared, cell.gate, cell.weights)
+        return judge_agreement(compared, cell.gate, cell.weights) if cell.simulated else not_simulated(cell)
     precision = cell.chip_spec.float_precision
     if precision is None:
         return Verdict(NOT_APPLICABLE, "the chip has no float mode")
+    if precision in cell.chip_spec.unsimulated:
+        return Verdict(NOT_APPLICABLE, f"nothing but the chip can run its {precision}")
     sibling = cell.folder.parent / precision
     path, export = sibling / "compare.json", cell.float_folder / "export.json"
     if not path.exists() or path.stat().st_mtime_ns < export.stat().st_mtime_ns:
@@ -160,10 +165,20 @@ def judge_float_on_chip(cell: Cell) -> Verdict:
     return judge_agreement(CellResults(sibling).compared, cell.spec.gate_for(precision), cell.weights)
 
 
+def not_simulated(cell: Cell) -> Verdict:
+    """Nothing but the chip can run the artifact; the figures are what was checked instead."""
+    checks = (CellResults(cell.folder).compiled or {}).get("checks") or []
+    checked = f"checked instead: {'; '.join(checks)}" if checks else "nothing else was checked"
+    why = f"nothing but the chip can run {cell.chip_spec.artifact}: device.py on the board tells"
+    return Verdict(NOT_SIMULATED, checked, why)
+
+
 def judge_quantised(cell: Cell) -> Verdict:
     """Step 5: the quantised chip against float, on the rung that was taken."""
     if not cell.quantised:
         return Verdict(NOT_APPLICABLE, f"{cell.precision} is not quantised: see float on chip")
+    if not cell.simulated:
+        return not_simulated(cell)
     results = CellResults(cell.folder)
     found = judge_agreement(_required(results.compared, "compare.json", cell), cell.gate, cell.weights)
     rung = results.rung
@@ -181,9 +196,10 @@ def judge_quantised(cell: Cell) -> Verdict:
 def ladder(cell: Cell) -> list[dict[str, Any]]:
     """All steps: [{"step", "name", "state", "figures", "why"}]. Raises UserError when a file of the cell is missing."""
     results = CellResults(cell.folder)
-    gate = cell.gate
-    rendered = results.rendered
     manifest = results.calibration if cell.calibration_request else None
+    metric = judge_metric(
+        _required(results.metrics, "metrics.json", cell), cell.gate, cell.weights, results.rendered
+    ) if cell.simulated else not_simulated(cell)  # fmt: skip
     verdicts = [
         ("preflight", judge_preflight(_required(results.read("preflight.json"), "preflight.json", cell))),
         ("export", judge_export(_required(results.read_float("export.json"), "export.json", cell))),
@@ -191,7 +207,7 @@ def ladder(cell: Cell) -> list[dict[str, Any]]:
         ("calibration lint", judge_calibration(manifest, cell.precision)),
         ("float on chip", judge_float_on_chip(cell)),
         ("quantised agreement", judge_quantised(cell)),
-        ("task metric", judge_metric(_required(results.metrics, "metrics.json", cell), gate, cell.weights, rendered)),
+        ("task metric", metric),
     ]
     return [
         {"step": step, "name": name, "state": found.state, "figures": found.figures, "why": found.why}
@@ -199,11 +215,18 @@ def ladder(cell: Cell) -> list[dict[str, Any]]:
     ]
 
 
-def verdict(steps: list[dict[str, Any]]) -> tuple[str, str]:
-    """The cell's state, "proven", "failed" or "not judged", and its reason in words."""
+def verdict(steps: list[dict[str, Any]], double: bool = False) -> tuple[str, str]:
+    """The cell's state, "proven", "failed", "double", "not simulated" or "not judged", and its reason in words.
+
+    double: whether a stand-in of the vendor's SDK was used.
+    """
     red = [f"{step['name']}: {step['figures']}" for step in steps if step["state"] == FAILED]
     if red:
         return FAILED, "; ".join(red)
+    if double:
+        return DOUBLE, DOUBLE_REASON
+    if unseen := [step["why"] for step in steps if step["state"] == NOT_SIMULATED]:
+        return NOT_SIMULATED, unseen[0]
     open_steps = [step["why"] for step in steps if step["state"] == NOT_JUDGED]
     if open_steps:
         return NOT_JUDGED, "; ".join(dict.fromkeys(open_steps))
@@ -219,7 +242,7 @@ def _required(content: dict[str, Any] | None, file: str, cell: Cell) -> dict[str
 def prove(cell: Cell) -> dict[str, Any]:
     """Judge a cell; write the sidecar artifact.json and, last, proof.json. Returns the proof."""
     steps = ladder(cell)
-    state, reason = verdict(steps)
+    state, reason = verdict(steps, cell.double)
     proof = {
         "version": 1,
         "state": state,

@@ -65,6 +65,8 @@ def make_command(cell: CellResults) -> str:
     words.append(f"PRECISION={cell.request['precision']}")
     words += [f"BATCH={cell.request['batch']}"] if cell.request.get("batch", 1) > 1 else []
     climb = cell.read("climb.json") or {}
+    words += [f"{name}={value}" for name, value in (climb.get("options") or {}).items()]
+    words += ["DOUBLE=1"] if cell.request.get("double") else []
     words += [f"{key.upper()}={climb[key]}" for key in ("gate", "rung", "keep_float") if climb.get(key)]
     if cell.calibration_set:
         words.append(f"CALIB={cell.calibration_set['folder']}")
@@ -95,6 +97,12 @@ def cell_details(cell: CellResults) -> dict[str, Any]:
     hashes = provenance | ({"artifact": sidecar["artifact"]} if "artifact" in sidecar else {})
     compared = {name: {key: number for key, number in output.items() if key != "channels"}
                 for name, output in (cell.compared or {}).get("outputs", {}).items()}  # fmt: skip
+    stages = {
+        f"{stage['title']}, {stage['samples']} samples: {name}": figures
+        | {"difference from the chip's": stage["from_main"]}
+        for stage in (cell.compared or {}).get("stages") or []
+        for name, figures in stage["outputs"].items()
+    }
     operators = {key: fix[key] for key in ("operators_before", "operators_after") if key in fix}
     details = {
         "Preprocessing: the declaration": {key: entry for key, entry in preprocessing.items()
@@ -108,7 +116,9 @@ def cell_details(cell: CellResults) -> dict[str, Any]:
         "Operators": operators,
         "Quantisation": compiled.get("quantization"),
         "The vendor's own estimate": compiled.get("estimate"),
+        "What was checked of the artifact": "\n".join(compiled.get("checks") or []),
         "Agreement of outputs with float": compared,
+        "Step by step through the vendor's chain: agreement with float": stages,
         "Accuracy": {key: (cell.metrics or {}).get(key) for key in ("float", "chip", "drop") if cell.metrics},
         "Versions": tools,
         "Hashes of all that went in and came out": hashes,

@@ -7,9 +7,10 @@ from importlib import metadata
 from typing import Any
 
 from common.cell_results import CellResults, forced_findings
+from common.compare import marks
 from common.explain import derived_flags
 from common.files import read_json, sha256_file
-from common.job import Cell
+from common.job import Cell, labels
 from common.keypoints import keypoint_set
 from common.spec import ModelSpec
 from common.tasks import Task, task_of
@@ -91,6 +92,7 @@ def provenance(cell: Cell) -> dict[str, Any]:
         },
         "rung": {key: results.rung[key] for key in ("number", "name", "title")} if results.rung else None,
         "kept_float": cell.climb_request["keep_float"] or None,
+        "options": cell.climb_request["options"] or None,
         "quantization": compiled.get("quantization"),
         "tools": (compiled.get("tools") or {}) | tool_versions(),
     }
@@ -124,6 +126,7 @@ def sidecar(cell: Cell, proof: dict[str, Any]) -> dict[str, Any]:
         "batch": cell.batch,
         "task": spec.task,
         "random_weights": cell.weights == "random",
+        **marks(cell),
         "forced_lint": forced,
         "artifact": {
             "files": {name: compiled["files"][name] for name in compiled["artifact"]},
@@ -133,7 +136,7 @@ def sidecar(cell: Cell, proof: dict[str, Any]) -> dict[str, Any]:
         "preprocessing": preprocessing(task, job, derived_flags(spec, cell.chip_spec)),
         "decode": decoding(task, job),
         # What the numbered things are: a pose network's keypoints, a detector's classes.
-        "labels": task.labels() if spec.task == "detection" else list(keypoint_set(spec.keypoints).names),
+        "labels": labels(spec),
         "provenance": provenance(cell),
         "proof": {
             "state": proof["state"],

@@ -19,7 +19,7 @@ from common.errors import FAILURE_EXIT, USAGE_EXIT, UserError, report_error, run
 from common.wording import Naming, number_in_words, size_in_words
 
 NUMERIC = {1, 2, 3, 4, 5}
-COLORS = {"proven": "32", "failed": "31", "not judged": "33"}  # ANSI green, red, yellow
+COLORS = {"proven": "32", "failed": "31", "not judged": "33", "not simulated": "33", "double": "35"}  # ANSI
 
 
 def headers(naming: Naming, rungs: bool) -> tuple[str, ...]:
@@ -94,8 +94,12 @@ def print_summary(chip: str, names: Sequence[str], out: Path = OUT) -> int:
     naming = Naming.of(facts)
     rungs = any(one["rung"] for one in facts)
     print(f"\n{table([headers(naming, rungs), *(row(one, naming, rungs) for one in facts)], colored)}")
-    for reason in dict.fromkeys(one["reason"] for one in facts if one["state"] == "not judged"):
-        print(f"not judged: {reason}")
+    told = [(one["state"], one["reason"]) for one in facts if one["state"] in ("not judged", "not simulated", "double")]
+    for state, reason in dict.fromkeys(told):
+        print(f"{state}: {reason}")
+    for one in facts:
+        for warning in one["warnings"]:
+            print(f"warning: {one['cell']}: {warning}")
     print(f"\n{out / 'report' / 'index.html'}", flush=True)
     red = [cell for cell, one in zip(cells, facts, strict=True) if "failed" in (one["state"], cell.proof["state"])]
     for cell in red:

@@ -11,8 +11,10 @@ import yaml
 from common.spec import chip_names, load_chip, model_names
 from tests.conftest import ROOT, project_files
 
-VENDOR_FILES = ("chip.yaml", "requirements.txt", "compile.py", "infer.py", "device.py", "layers.py", "README.md")
-KIT = ("failure.py", "atomic_files.py", "job_file.py", "artifact_record.py", "inference_loop.py")
+VENDOR_FILES = ("chip.yaml", "requirements.txt", "compile.py", "infer.py", "device.py", "README.md")
+FURTHER_FILES = {"local": "layers.py", "docker": "Dockerfile"}  # by engine
+KIT = ("failure", "atomic_files", "job_file", "preprocessing", "artifact_record", "inference_loop")
+ONE_LINE = ("chips", "precisions", "calibrated", "engines", "lacks", "options", "variant_options")
 
 
 def python_files():
@@ -40,7 +42,7 @@ def test_the_makefile_and_common_name_no_chip_and_the_vendors_no_network():
 @pytest.mark.parametrize("chip", sorted(chip_names()))
 def test_a_vendor_folder_is_complete_and_stands_alone(chip):
     folder = ROOT / load_chip(chip).folder
-    for name in VENDOR_FILES:
+    for name in (*VENDOR_FILES, FURTHER_FILES["local" if load_chip(chip).local else "docker"]):
         assert (folder / name).stat().st_size > 0
     for line in (folder / "requirements.txt").read_text().splitlines():
         assert not line.strip() or line.startswith("#") or "==" in line, f"not pinned: {line}"
@@ -58,7 +60,7 @@ def test_a_vendor_folder_is_complete_and_stands_alone(chip):
 def test_the_lists_that_make_reads_stand_on_one_line():
     for path in (ROOT / "vendors").glob("*/chip.yaml"):
         content = yaml.safe_load(path.read_text())
-        for key in ("chips", "precisions", "calibrated", *(["lacks"] if "lacks" in content else [])):
+        for key in [key for key in ONE_LINE if key in content]:
             line = next(line for line in path.read_text().splitlines() if line.startswith(f"{key}:"))
             assert yaml.safe_load(line) == {key: content[key]}
 
@@ -66,9 +68,9 @@ def test_the_lists_that_make_reads_stand_on_one_line():
 @pytest.mark.parametrize("name", KIT)
 def test_what_every_vendor_folder_needs_is_the_same_in_each(name):
     """A folder can be taken away alone, so each has these files; they are changed together or not at all."""
-    contents = {path.read_bytes() for path in (ROOT / "vendors").glob(f"*/{name}")}
+    contents = {path.read_bytes() for path in (ROOT / "vendors").glob(f"*/{name}.py")}
     assert len(contents) == 1
-    assert all((path.parent / name).exists() for path in (ROOT / "vendors").glob("*/chip.yaml"))
+    assert all((path.parent / f"{name}.py").exists() for path in (ROOT / "vendors").glob("*/chip.yaml"))
 
 
 def test_make_and_python_read_the_same_chips():
@@ -76,12 +78,24 @@ def test_make_and_python_read_the_same_chips():
     files = sorted(str(path) for path in (ROOT / "vendors").glob("*/chip.yaml"))
     command = ["awk", "-f", str(ROOT / "common" / "chips.awk"), *(file[len(str(ROOT)) + 1 :] for file in files)]
     words = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+    def lists(chip):
+        return chip.precisions, chip.calibrated, chip.engines, chip.options, chip.variant_options
+
     expected = {
-        f"{name}:{chip.folder.name}:{','.join(chip.precisions)}:{','.join(chip.calibrated)}"
+        ":".join([name, chip.folder.name, *(",".join(found) or "-" for found in lists(chip))])
         for name in chip_names()
         for chip in [load_chip(name)]
     }
     assert set(words) == expected
+
+
+def test_no_vendors_option_is_a_variable_that_make_or_the_shell_knows_already():
+    known = set(re.findall(r"^(?:override )?([A-Z_]+) *[?:]?=", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for name in chip_names():
+        for option in load_chip(name).options:
+            assert re.fullmatch(r"[A-Z][A-Z_]*", option)
+            assert option not in known | {"PATH", "HOME", "SHELL", "USER", "MAKE", "MAKEFLAGS"}
 
 
 def test_names_are_unique():

@@ -71,10 +71,7 @@ def prepare(reference: Path, chip: str, precision: str, calibration: Path, evalu
         request = {"folder": str(calibration), "fingerprint": folder_fingerprint(calibration)}
         write_json(folder / "calibration_set.json", request | {"count": CALIBRATION_SAMPLES, "force": True})
         calibrate_cell(cell)
-    job = job_description(cell)
-    rungs = cell.chip_spec.rungs.get(precision, [])
-    job["rung"] = {"number": 1, "name": rungs[0].name, "options": rungs[0].options} if rungs else None
-    write_json(folder / "job.json", job)
+    write_json(folder / "job.json", job_description(cell))
     shutil.copyfile(reference / "samples.npz", folder / "samples.npz")
     return cell
 

@@ -35,7 +35,9 @@ def make_chip(vendors: Path) -> None:
     folder.mkdir(parents=True)
     content = {
         "chips": [CHIP], "title": "Test <Chip>", "artifact": "{model}.bin", "precisions": ["fp32", "int8"],
-        "calibrated": ["int8"], "engines": ["local"], "simulator": "the test's own", "proven": "not at all",
+        "calibrated": ["int8"], "engines": ["local"],
+        "sdk": {"name": "Tool", "version": "1", "licence": "none", "get": "nowhere"},
+        "simulator": "the test's own", "proven": "not at all",
         "graph": {"opset": [9, 17], "ir_version": 10, "static": True}, "operators": {"Conv": None},
         "flags": {"--mean": "{mean_pixels}", "--norm": "{inverse_std_pixels}"},
     }  # fmt: skip

@@ -44,7 +44,9 @@ def vendor(folder, chips, precisions, calibrated, bare=None):
     folder.mkdir(parents=True)
     content = {
         "chips": chips, "title": "t", "artifact": "x", "precisions": precisions, "calibrated": calibrated,
-        "engines": ["local"], "simulator": "none", "proven": "no", "operators": {},
+        "engines": ["local"],
+        "sdk": {"name": "Tool", "version": "1", "licence": "none", "get": "nowhere"},
+        "simulator": "none", "proven": "no", "operators": {},
         "graph": {"opset": [11, 11], "ir_version": 7},
         "rungs": {"int8": [{"name": "max", "title": "m", "options": {"calibration": "max"}},
                            {"name": "other", "title": "o"}]} if "int8" in precisions else {},

@@ -7,7 +7,9 @@ from common.chip_spec import ChipSpec
 
 FAMILY = {
     "chips": ["small", "large"], "title": "two", "artifact": ".bin", "precisions": ["fp32", "fp16", "int8"],
-    "calibrated": ["int8"], "lacks": ["small:fp16"], "engines": ["local"], "simulator": "none", "proven": "no",
+    "calibrated": ["int8"], "lacks": ["small:fp16"], "engines": ["local"],
+    "sdk": {"name": "Tool", "version": "1", "licence": "none", "get": "nowhere"},
+    "simulator": "none", "proven": "no",
     "graph": {"opset": [11, 17], "ir_version": 7}, "operators": {"Conv": {}, "Erf": {}},
     "unsupported": {"Loop": "unroll it"}, "unsupported_on": {"small": {"Erf": "use Relu"}}, "folder": "vendors/family",
     "rungs": {"int8": [{"name": "one", "title": "first"}, {"name": "two", "title": "second", "options": {"more": 1}}]},

@@ -4,80 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-import common.spec
 from common import climb
 from common.cell_results import CellResults
 from common.errors import UserError
 from common.files import read_json, write_json
 from common.job import Cell
 from common.proof import prove
-from tests.common.cell_fixture import CHIP, make_cell, make_chip
+from tests.common.cell_fixture import CHIP
+from tests.common.climb_fixture import GOOD, LADDER, cell, ladder
 
-# The artifact is the noise that this "chip" adds; every compilation leaves a line in compiled.txt.
-COMPILE = """
-import hashlib, json, os, pathlib, sys
-job = pathlib.Path(sys.argv[1])
-description = json.loads((job / "job.json").read_text())
-options = (description["rung"] or {"options": {}})["options"]
-pathlib.Path("compiled.txt").open("a").write((description["rung"] or {"name": "plain"})["name"] + "\\n")
-if options.get("crash"):
-    os.kill(os.getpid(), 9)
-content = json.dumps(options.get("noise", 0)).encode().ljust(options.get("bytes", 100))
-(job / "toy.bin").write_bytes(content)
-digest = hashlib.sha256(content).hexdigest()
-if options.get("touch"):
-    next(job.glob("calib/*.npy")).write_bytes(b"other")
-(job / "compile.json").write_text(json.dumps({
-    "artifact": ["toy.bin"], "files": {"toy.bin": {"bytes": len(content), "sha256": digest}},
-    "artifact_bytes": len(content), "sha256": digest, "seconds": 1, "peak_memory_bytes": 1, "tools": {},
-    "quantization": {"calibration": "none", "layers": 9, "float_layers": ["a"] * options.get("float", 0)}}))
-"""
-INFER = """
-import json, pathlib, sys
-import numpy as np
-job = pathlib.Path(sys.argv[1])
-noise = json.loads((job / "toy.bin").read_text())
-random = np.random.default_rng(5)
-with np.load(job / "../../float/outputs.npz") as outputs:
-    np.savez(job / "outputs.npz", **{
-        name: (value + random.normal(0, 1, value.shape) * noise).astype(np.float32) for name, value in outputs.items()})
-(job / "infer.json").write_text(json.dumps({"samples": 12, "latency_ms": None, "device": "test", "simulated": True}))
-"""
-BAD, FAIR, GOOD = ({"noise": noise} for noise in (0.5, 0.16, 0.0))
-LADDER = [
-    {"name": "worst", "title": "much noise", "options": BAD},
-    {"name": "fair", "title": "some noise", "options": FAIR},
-    {"name": "good", "title": "no noise", "options": GOOD | {"bytes": 400, "float": 3}},
-]
-
-
-@pytest.fixture
-def cell(tmp_path, monkeypatch):
-    """A cell that is ready to climb LADDER; the vendor's scripts run in the tests' own Python."""
-    make_chip(tmp_path / "vendors")
-    monkeypatch.setattr(common.spec, "VENDORS_FOLDER", tmp_path / "vendors")
-    monkeypatch.chdir(tmp_path)
-    make_cell(Path("."), "int8")
-    python = Path(".venv", CHIP, "bin", "python")
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    for name, text in (("compile.py", COMPILE), ("infer.py", INFER)):
-        Path("vendors", CHIP, name).write_text(text)
-    ladder(LADDER)
-    return Path("out/toy_pose", CHIP, "int8")
-
-
-def ladder(rungs):
-    path = Path("vendors", CHIP, "chip.yaml")
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"rungs": {"int8": rungs} if rungs else {}}))
+__all__ = ["cell"]  # a fixture
 
 
 def compiled():
@@ -88,7 +29,8 @@ def compiled():
 
 
 def asked(folder, **values):
-    write_json(folder / "climb.json", {"gate": None, "rung": None, "keep_float": ""} | values)
+    empty = {"gate": None, "rung": None, "keep_float": "", "options": {}, "files": {}}
+    write_json(folder / "climb.json", empty | values)
 
 
 def test_it_stops_at_the_first_rung_that_passes_and_tells_about_all_that_were_tried(cell, capsys):
@@ -184,6 +126,33 @@ def test_a_compiler_that_is_killed_on_the_second_rung_stops_the_climb_and_the_ne
     ladder([LADDER[0], LADDER[1], LADDER[2]])
     climb.climb(Cell(cell))
     assert compiled() == ["fair", "good"]
+
+
+def test_a_rung_that_is_not_possible_here_is_passed_over_and_told(cell, capsys):
+    ladder([LADDER[0], {"name": "gpu", "title": "needs one", "options": {"impossible": True}}, LADDER[2]])
+    result = climb.climb(Cell(cell))
+    assert (result["chosen"], [entry["name"] for entry in result["tried"]]) == (3, ["worst", "good"])
+    assert [(entry["number"], entry["name"]) for entry in result["unavailable"]] == [(2, "gpu")]
+    assert "this needs a GPU" in result["unavailable"][0]["why"]
+    assert "not possible here" in capsys.readouterr().out
+
+
+def test_the_last_rung_that_is_not_possible_leaves_the_best_one_in_place(cell):
+    ladder([LADDER[1], {"name": "gpu", "title": "needs one", "options": {"impossible": True}}])
+    result = climb.climb(Cell(cell))
+    assert result["chosen"] == 1
+    kept = read_json(cell / "compile.json")
+    assert (cell / "toy.bin").stat().st_size == kept["artifact_bytes"]
+    assert read_json(cell / "compare.json")["agreement"] == result["tried"][0]["agreement"]
+    assert read_json(cell / "job.json")["rung"]["name"] == "fair"
+
+
+def test_where_no_rung_is_possible_or_the_pinned_one_is_not_the_reason_is_the_error(cell):
+    ladder([LADDER[0], {"name": "gpu", "title": "needs one", "options": {"impossible": True}}])
+    asked(cell, rung=2)
+    with pytest.raises(UserError, match="this needs a GPU") as error:
+        climb.climb(Cell(cell))
+    assert error.value.hint == "buy one"
 
 
 def test_calibration_tensors_that_change_while_they_are_compiled_are_an_error(cell):

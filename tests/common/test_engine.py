@@ -25,6 +25,7 @@ artifact: .bin
 precisions: [int8]
 calibrated: [int8]
 engines: [local]
+sdk: {name: Tool, version: "1", licence: none, get: nowhere}
 simulator: none
 proven: not at all
 graph: {opset: [11, 17], ir_version: 7}

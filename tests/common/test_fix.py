@@ -180,6 +180,7 @@ def make_cell(tmp_path, monkeypatch, model, operators):
     chip = {
         "chips": ["testchip"], "title": "t", "artifact": "x", "precisions": ["fp32"], "calibrated": [],
         "engines": ["local"],
+        "sdk": {"name": "Tool", "version": "1", "licence": "none", "get": "nowhere"},
         "simulator": "none", "proven": "no", "graph": {"opset": [11, 11], "ir_version": 7}, "operators": operators,
     }  # fmt: skip
     (tmp_path / "vendors/testchip").mkdir(parents=True)

@@ -41,7 +41,9 @@ def project(tmp_path, monkeypatch):
     vendor.mkdir(parents=True)
     chip = {
         "chips": ["pretend"], "title": "Pretend", "artifact": "x", "precisions": ["fp32", "int8"],
-        "calibrated": ["int8"], "engines": ["local"], "simulator": "none", "proven": "no", "batches": [1, 4],
+        "calibrated": ["int8"], "engines": ["local"],
+        "sdk": {"name": "Tool", "version": "1", "licence": "none", "get": "nowhere"},
+        "simulator": "none", "proven": "no", "batches": [1, 4],
         "graph": {"opset": [11, 11], "ir_version": 7}, "operators": {},
     }  # fmt: skip
     (vendor / "chip.yaml").write_text(yaml.safe_dump(chip))

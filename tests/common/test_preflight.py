@@ -23,7 +23,9 @@ OPERATORS = {
 
 def chip(operators=None, unsupported=None, **graph):
     return ChipSpec(
-        chips=["c"], title="t", artifact="x", precisions=["fp32"], calibrated=[], engines=["local"], simulator="none",
+        chips=["c"], title="t", artifact="x", precisions=["fp32"], calibrated=[], engines=["local"],
+        sdk={"name": "Tool", "version": "1", "licence": "none", "get": "nowhere"},
+        simulator="none",
         proven="no", graph={"opset": [11, 11], "ir_version": 7} | graph, folder=Path("vendors/c"),
         operators=OPERATORS if operators is None else operators, unsupported=unsupported or {},
     )  # fmt: skip

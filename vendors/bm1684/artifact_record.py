@@ -52,12 +52,16 @@ def finish(
     tools: dict[str, str],
     quantization: dict[str, Any] | None = None,
     estimate: dict[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+    checks: Sequence[str] = (),
     **more: Any,
 ) -> None:
     """Move the finished files from a scratch folder into the job folder and write compile.json, last.
 
     artifact: what an application loads, in the order of its fingerprint. side_files: what is kept beside it.
-    started: time.monotonic() at the start. tools: name and version. A failure on the way leaves none of the files.
+    started: time.monotonic() at the start. tools: name and version. estimate: the vendor's own, of speed and the like.
+    warnings: what a user has to know. checks: what was shown of the artifact, in words, where nothing can simulate it.
+    A failure on the way leaves none of the files.
     """
     moved: list[Path] = []
     try:
@@ -80,6 +84,9 @@ def finish(
             "batch": job.batch,
             "quantization": quantization,
             "estimate": estimate,
+            "warnings": list(warnings),
+            "checks": list(checks),
+            "double": job.double,
         }
         write_json(job.folder / RECORD, record | more)
     except BaseException:
@@ -95,7 +102,7 @@ def check_artifact(job: Job) -> dict[str, Any]:
     compiled = read_json(path, "compile first: python compile.py JOB")
     if not isinstance(compiled, dict) or not isinstance(compiled.get("files"), dict) or not compiled.get("artifact"):
         raise VendorError(f"{path} names no files", COMPILE_AGAIN)
-    for key in ("chip", "precision", "batch"):
+    for key in ("chip", "precision", "batch", "double"):
         if compiled.get(key) != getattr(job, key):
             raise VendorError(
                 f"{path} is for {key} {compiled.get(key)}, and job.json for {getattr(job, key)}", COMPILE_AGAIN

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 
 FAILURE_EXIT = 1
+UNAVAILABLE_EXIT = 3
 INTERRUPTED_EXIT = 130  # 128 + SIGINT, as a shell reports it
 
 
@@ -24,6 +25,13 @@ class VendorError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class RungUnavailableError(VendorError):
+    """This rung of chip.yaml cannot be built on this machine or with this calibration; another one may be.
+
+    The exit code is then UNAVAILABLE_EXIT, and the climb goes on to the next rung.
+    """
 
 
 def report(message: str, hint: str = "") -> None:
@@ -55,7 +63,7 @@ def run(main: Callable[[list[str]], None]) -> None:
         main(sys.argv[1:])
     except VendorError as failure:
         report(failure.message, failure.hint)
-        code = FAILURE_EXIT
+        code = UNAVAILABLE_EXIT if isinstance(failure, RungUnavailableError) else FAILURE_EXIT
     except KeyboardInterrupt:
         report("interrupted; nothing half-written is kept", "run the same command again")
         code = INTERRUPTED_EXIT

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from artifact_record import check_artifact
@@ -24,8 +24,23 @@ from tqdm import tqdm
 Arrays = dict[str, np.ndarray]
 
 
+class Stage(NamedTuple):
+    """A step of the vendor's chain that can be run by itself: the graph as the tool read it, say, or the bit-exact
+    simulation where it is too slow for all samples. Run on the job's first samples, and shown beside the main one."""
+
+    name: str  # of its file: stage-<name>.npz
+    title: str  # in words
+    samples: int  # how many of the job's samples it is run on, at most
+    run: Callable[[Arrays], Arrays]  # like Runner.run, or like Runner.run_all where `whole`
+    whole: bool = False  # whether run takes all samples in one call
+
+
 class Runner(Protocol):
-    """A loaded artifact."""
+    """A loaded artifact. Two further things may be there:
+
+    run_all: takes all samples, float32 [N, C, H, W], in one call, where starting the tool costs more than running it.
+    stages: list[Stage].
+    """
 
     device: str  # in words: the runtime, its version, where it runs
     simulated: bool  # False only on the chip itself (or where the runtime is the chip's own, as on a CPU)
@@ -44,6 +59,12 @@ def infer(job: Job, samples: Arrays, runner: Runner, label: str = "infer") -> tu
     Raises VendorError when an output is missing, has another shape than job.json says, or is not finite.
     """
     count = len(next(iter(samples.values())))
+    if run_all := getattr(runner, "run_all", None):
+        began = time.perf_counter()
+        outputs = run_all(samples)
+        spent = (time.perf_counter() - began) * 1000.0 / count
+        whole = {tensor.name: (count, *tensor.shape[1:]) for tensor in job.outputs}
+        return {name: _checked(outputs, name, shape, 0) for name, shape in whole.items()}, [spent]
     found = {tensor.name: np.empty((count, *tensor.shape[1:]), np.float32) for tensor in job.outputs}
 
     def batch_at(start: int) -> Arrays:
@@ -84,6 +105,36 @@ def _checked(outputs: Arrays, name: str, shape: tuple[int, ...], sample: int) ->
     return array
 
 
+class _StageRunner:
+    """One stage as a Runner."""
+
+    warm_up = 0
+
+    def __init__(self, stage: Stage):
+        self.run = stage.run
+        if stage.whole:
+            self.run_all = stage.run
+
+
+def run_stages(job: Job, samples: Arrays, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Run each stage on the first samples; writes stage-<name>.npz beside job.json and tells of each."""
+    told = []
+    for stage in stages:
+        first = {name: array[: stage.samples] for name, array in samples.items()}
+        outputs, _ = infer(job, first, _StageRunner(stage), stage.name)
+        file = f"stage-{stage.name}.npz"
+        save_arrays(job.folder / file, outputs)
+        count = len(next(iter(first.values())))
+        told.append({"name": stage.name, "title": stage.title, "file": file, "samples": count})
+    return told
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Write an .npz, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
 def main_of(
     open_runner: Callable[[Job, dict[str, Any]], Runner], result_name: str = "infer.json", label: str = "infer"
 ) -> Callable[[list[str]], None]:
@@ -104,8 +155,7 @@ def main_of(
         runner = open_runner(job, check_artifact(job))
         outputs, milliseconds = infer(job, samples, runner, label)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary, temporary.open("wb") as file:
-            np.savez(file, **outputs)
+        save_arrays(target, outputs)
         result = {
             "samples": len(next(iter(samples.values()))),
             "batch": job.batch,
@@ -114,6 +164,7 @@ def main_of(
             "simulated": runner.simulated,
         }
         if own:
+            result["stages"] = run_stages(job, samples, getattr(runner, "stages", []))
             write_json(job.folder / result_name, result)
         print(json.dumps(result))
 

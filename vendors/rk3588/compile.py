@@ -57,16 +57,16 @@ def compile_job(job: Job) -> Path:
     remove_results(job)
     log_of(job).unlink(missing_ok=True)
     options = read_options(job)
-    with scratch_folder(job.folder) as folder:
+    # A fresh process for the last step: infer.py does the same in one, and compares the bytes. It starts meanwhile.
+    with scratch_folder(job.folder) as folder, Toolkit(log_of(job)) as toolkit:
         way, quantization = choose_way(job, options, folder)
-        # A fresh process for the last step: infer.py does the same in one, and compares the bytes.
-        with Toolkit(log_of(job)) as toolkit:
-            made = build(toolkit, job, way)
-            check_target(made, job.chip)
-            probed = probe(toolkit, job)
-            artifact = folder / f"{job.artifact}{SUFFIX}"
-            shutil.copyfile(made, artifact)
-            fixed = toolkit.addresses_fixed
+        made = build(toolkit, job, way)
+        check_target(made, job.chip)
+        probed = probe(toolkit, job)
+        artifact = folder / f"{job.artifact}{SUFFIX}"
+        shutil.copyfile(made, artifact)
+        fixed = toolkit.addresses_fixed
+        toolkit.close()  # the system counts a process's memory when it has ended
         tools = {name: importlib.metadata.version(name) for name in ("rknn-toolkit2", "onnx", "onnxruntime")}
         finish(
             job,

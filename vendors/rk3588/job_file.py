@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from atomic_files import read_json
 from failure import VendorError
+from preprocessing import Preprocessing, preprocessing_of
 
 JOB_HINT = "run make again: it writes job.json"
 CHIP_FILE = Path(__file__).parent / "chip.yaml"
@@ -54,6 +55,16 @@ class Job:
     artifact: str
     rung: dict[str, Any] = field(default_factory=dict)  # the options of the rung in chip.yaml; empty: the plain way
     keep_float: list[KeptFloat] = field(default_factory=list)
+    preprocessing: Preprocessing | None = None  # None: job.json does not tell
+    options: dict[str, str] = field(default_factory=dict)  # those of chip.yaml's options that the user set
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # height, width; the job's own first
+    decode: dict[str, Any] = field(default_factory=dict)  # what the outputs mean, as the network's owner declares it
+    labels: list[str] = field(default_factory=list)  # of classes or keypoints
+    double: bool = False  # whether a stand-in of the SDK is to be used
+
+    def option_path(self, name: str) -> Path | None:
+        """The file that an option names, inside the job folder; None when the option is not set."""
+        return self.folder / self.options[name] if name in self.options else None
 
 
 def chip_list(key: str) -> list[str]:
@@ -107,7 +118,46 @@ def read_job(folder: Path) -> Job:
         artifact,
         _rung(path, content),
         _keep_float(path, content),
+        preprocessing_of(content["inputs"][0], str(path)),
+        _options(path, content),
+        [inputs[0].shape[2:], *(size for size in _sizes(path, content) if size != inputs[0].shape[2:])],
+        _mapping(path, content, "decode"),
+        [str(label) for label in content.get("labels") or []],
+        content.get("double") is True,
     )
+
+
+def check_double(job: Job, module: object) -> None:
+    """VendorError unless the SDK that was imported is the kind that the job asks for: the real one, or a stand-in,
+    which says so (NPUMAKE_DOUBLE = True). Neither must ever be taken for the other."""
+    found = bool(getattr(module, "NPUMAKE_DOUBLE", False))
+    name = getattr(module, "__name__", str(module))
+    if found and not job.double:
+        raise VendorError(f"the {name} found here is a stand-in, not the vendor's SDK", "take it off PYTHONPATH")
+    if job.double and not found:
+        raise VendorError(f"the job asks for a stand-in of {name}, and the SDK is the real one", "leave DOUBLE= out")
+
+
+def _mapping(path: Path, content: dict[str, Any], key: str) -> dict[str, Any]:
+    value = content.get(key) or {}
+    if not isinstance(value, dict):
+        raise VendorError(f"{path}: {key} {value!r} does not hold keys and values", JOB_HINT)
+    return value
+
+
+def _options(path: Path, content: dict[str, Any]) -> dict[str, str]:
+    known, given = chip_list("options"), _mapping(path, content, "options")
+    for name, value in given.items():
+        if name not in known or not isinstance(value, str):
+            raise VendorError(f"{path}: options: {name} is none of {', '.join(known) or 'no options'}", JOB_HINT)
+    return given
+
+
+def _sizes(path: Path, content: dict[str, Any]) -> list[tuple[int, int]]:
+    try:
+        return [(int(height), int(width)) for height, width in content.get("sizes") or []]
+    except (TypeError, ValueError):
+        raise VendorError(f"{path}: sizes is no list of [height, width]", JOB_HINT) from None
 
 
 def _rung(path: Path, content: dict[str, Any]) -> dict[str, Any]:

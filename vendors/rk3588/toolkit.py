@@ -8,6 +8,7 @@ forbids fixed addresses (a container with a strict seccomp profile), those bytes
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -38,7 +39,7 @@ class Toolkit:
         """log: where all that the toolkit prints goes; appended to."""
         self.log = log
         self.folder = Path(tempfile.mkdtemp(prefix="rknn-"))
-        self.addresses_fixed = False
+        self._started: dict[str, Any] | None = None
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Toolkit:
@@ -65,7 +66,8 @@ class Toolkit:
                     text=True,
                     preexec_fn=lambda: _LIBC.personality(ADDRESSES_FIXED),  # refused: see the head of this file
                 )
-            self.addresses_fixed = self.call("start")["addresses_fixed"]
+            # It takes two seconds to start; the answer is waited for at the first command.
+            self._ask("start")
         except BaseException:
             self.close()
             raise
@@ -88,16 +90,34 @@ class Toolkit:
         os.symlink(source.resolve(), self.folder / name)
         return name
 
+    @property
+    def addresses_fixed(self) -> bool:
+        """Whether the process runs with addresses that are always the same; see the head of this file."""
+        self._wait_for_start()
+        assert self._started is not None
+        return self._started["addresses_fixed"]
+
     def call(self, command: str, **ask: Any) -> dict[str, Any]:
         """Have the child do a command of toolkit_child.py. Raises VendorError when the toolkit refuses or dies."""
+        self._wait_for_start()
+        self._ask(command, **ask)
+        return self._answer(command)
+
+    def _wait_for_start(self) -> None:
+        if self._started is None:
+            self._started = self._answer("start")
+
+    def _ask(self, command: str, **ask: Any) -> None:
         process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        try:
+        assert process is not None and process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died: the missing answer tells
             process.stdin.write(json.dumps({"do": command, **ask}) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+
+    def _answer(self, command: str) -> dict[str, Any]:
+        process = self._process
+        assert process is not None and process.stdout is not None
+        line = process.stdout.readline()
         if not line.endswith("\n"):
             raise self._died(command, process.wait())
         answer = json.loads(line)
