@@ -3,7 +3,8 @@
     python infer.py JOB [SAMPLES.npz OUTPUTS.npz]
 
 Loaded once, for all samples. The quantised graph runs where compile.py has shown that the BModel gives the same bits;
-else, or with BMODEL=1 in the environment, the BModel itself, in the vendor's instruction-level simulator of the chip.
+else, or with BMODEL=1 in the environment, the BModel itself, in the vendor's instruction-level simulator of the chip,
+one simulator a core.
 Writes the outputs (float32 [N, ...] under the ONNX names) and, for the job's own samples, infer.json.
 """
 
@@ -15,9 +16,10 @@ from typing import Any
 from artifact_record import COMPILE_AGAIN
 from bmodel_file import CHIP_NAMES, check_file
 from failure import VendorError, run
-from graph_runner import Arrays, BModelRunner, GraphRunner
+from graph_runner import Arrays, GraphRunner
 from inference_loop import main_of
 from job_file import Job
+from parallel_bmodel import run_parallel
 from toolchain import versions
 
 
@@ -40,11 +42,13 @@ class Simulation:
             shown = f"the BModel's bits on {equality['samples']} samples of this build"
             self.device = f"{words}: the quantised graph ({shown})"
         else:
-            self.runner = BModelRunner(bmodel, job.chip)
+            self.run_all = lambda inputs: self._named(run_parallel(bmodel, job.chip, inputs, job.batch))
             self.device = f"{words}: the BModel in the simulator of the chip's instructions"
 
     def run(self, inputs: Arrays) -> Arrays:
-        found = self.runner.run(inputs)
+        return self._named(self.runner.run(inputs))
+
+    def _named(self, found: Arrays) -> Arrays:
         return {output: found[name] for output, name in self.names.items() if name in found}
 
 

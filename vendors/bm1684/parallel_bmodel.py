@@ -1,0 +1,60 @@
+"""The BModel in several simulators at once: one simulator uses one core, and a sample may take it seconds.
+
+The vendor's simulator is one to a process, so each worker is a process that loads the BModel once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from failure import VendorError, quiet
+from graph_runner import Arrays, BModelRunner
+from tqdm import tqdm
+
+MOST_WORKERS = 8  # each holds the chip's memory: a gigabyte and more for a large network
+_loaded: list[BModelRunner] = []  # in a worker: its own
+
+
+def workers(batches: int) -> int:
+    """How many simulators are worth starting for so many inferences: one a core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, batches, MOST_WORKERS))
+
+
+def _load(bmodel: str, chip: str) -> None:
+    _loaded.append(BModelRunner(Path(bmodel), chip))
+
+
+def _run(inputs: Arrays) -> Arrays:
+    return _loaded[0].run(inputs)
+
+
+def run_parallel(bmodel: Path, chip: str, inputs: Arrays, batch: int) -> Arrays:
+    """All samples, float32 [N, C, H, W] by input name; outputs float32 [N, ...] by the BModel's own output names.
+
+    The last batch is filled up with copies of its last sample. Raises VendorError when a simulator dies.
+    """
+    count = len(next(iter(inputs.values())))
+    starts = range(0, count, batch)
+    rows = [np.minimum(np.arange(start, start + batch), count - 1) for start in starts]
+    tasks = [{name: np.ascontiguousarray(array[row]) for name, array in inputs.items()} for row in rows]
+    # "spawn": the vendor's libraries start threads, which a forked process would lack.
+    pool = ProcessPoolExecutor(
+        workers(len(tasks)), multiprocessing.get_context("spawn"), initializer=_load, initargs=(str(bmodel), chip)
+    )
+    try:
+        done = list(tqdm(pool.map(_run, tasks), total=len(tasks), desc="infer", disable=quiet(), file=sys.stderr))
+    except BrokenProcessPool:
+        raise VendorError(
+            f"a simulator of {bmodel.name} died",
+            "often a lack of memory: close other programs; its own words stand above",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return {name: np.concatenate([one[name] for one in done])[:count] for name in done[0]}
