@@ -119,7 +119,7 @@ help: ## this text
 	@printf '       GATE=0.99               least agreement with float (OKS, IoU) that int8 must reach; default 0.98\n'
 	@printf '       RUNG=2                  this way of calibrating only, instead of climbing until the gate is passed\n'
 	@printf '       KEEP_FLOAT=last:3       layers that stay float: the last three, or names of nodes\n'
-	@printf '       DOUBLE=1                a stand-in of the SDK where that cannot be installed: tries the chain, proves no chip\n'
+	@printf '       DOUBLE=1                a stand-in of an SDK that cannot be installed; make explain lists further variables\n'
 	@printf '       FORCE=1                 go on in spite of the calibration lint; recorded in the sidecar\n'
 	@printf '  make CHIP ONNX=file.onnx SPEC=file.yaml CALIB=folder EVAL=folder    your own network\n'
 	@printf '  make job CHIP=name MODEL=name    only the job folder, for a vendor container (see vendors/<chip>/README.md)\n'
@@ -134,8 +134,7 @@ help: ## this text
 	@printf '  make list                    models, chips, precisions, image sets\n'
 	@printf '  make layers MODEL=name CHIP=name    which layers lose the most: table and plot\n'
 	@printf '  make explain MODEL=name CHIP=name   the chain of files, and every flag derived from the model'\''s declaration\n\nTidy\n'
-	@printf '  make clean                   remove out/ and the rendered image sets\n'
-	@printf '  make lint                    ruff, yamllint, shellcheck\n\n'
+	@printf '  make clean, make lint        remove out/ and the rendered image sets; check the sources\n\n'
 	@printf 'Models: $(MODELS)\n' | fold -s -w 110
 	@printf 'V=1 shows each command. -j2 builds cells side by side.\n'
 

@@ -99,6 +99,14 @@ def main() -> None:
     for flag, value in derived_flags(spec, chip).items():
         print(f"  {flag:34} {value}")
 
+    own_folder = chip.variant_options
+    if chip.option_rules:
+        print("\nOptions that only this chip's folder has:")
+        for name, rule in chip.option_rules.items():
+            value = "file" if rule.file else " or ".join(rule.values) or "..."
+            where = f"; in a folder of its own, {chip.precisions[0]}-{rule.values[0]}" if name in own_folder else ""
+            print(f"  {f'{name}={value}':34} {rule.title}{where}")
+
     print("\nThe chain of files:")
     print_chain(Path("out") / spec.name / "float", FLOAT_CHAIN, set())
     for precision in chip.precisions:

@@ -209,8 +209,16 @@ def ladder(cell: Cell) -> list[dict[str, Any]]:
         ("quantised agreement", judge_quantised(cell)),
         ("task metric", metric),
     ]
+    on_chip = [name for name, _ in verdicts[4:]]
     return [
-        {"step": step, "name": name, "state": found.state, "figures": found.figures, "why": found.why}
+        {
+            "step": step,
+            "name": name,
+            # What a stand-in computed passes nothing.
+            "state": DOUBLE if cell.double and name in on_chip and found.state == PASSED else found.state,
+            "figures": found.figures,
+            "why": found.why,
+        }
         for step, (name, found) in enumerate(verdicts)
     ]
 

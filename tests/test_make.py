@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from common.spec import chip_names, model_names
+from common.spec import chip_names, load_chip, model_names
 
 CHIP = "ncnn"
 
@@ -36,6 +36,14 @@ def test_explain_derives_the_flags_from_the_one_declaration(project):
     assert "calib/manifest.json" in text
 
 
+def test_explain_lists_the_variables_that_only_this_chip_has(project):
+    chip = next(name for name in chip_names() if load_chip(name).variant_options)
+    text = project.make("explain", "MODEL=hrnet_tiny", f"CHIP={chip}").stdout
+    for option, rule in load_chip(chip).option_rules.items():
+        assert re.search(rf"^  {option}=.*{re.escape(rule.title)}", text, re.MULTILINE)
+    assert "in a folder of its own" in text
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -51,6 +59,10 @@ def test_explain_derives_the_flags_from_the_one_declaration(project):
         ),
         ([CHIP, "MODEL=hrnet_w32", "WEIGHTS=no.pth"], ["WEIGHTS=no.pth does not exist"]),
         ([CHIP, "MODEL=hrnet_tiny", "CALIB=nowhere"], ["CALIB=nowhere is not a folder"]),
+        (["job", "MODEL=hrnet_tiny"], ["which chip? CHIP= is not set"]),
+        (["job", f"CHIP={CHIP}"], ["which network?"]),
+        (["job", "CHIP=nccn", "MODEL=hrnet_tiny"], ["nccn", "did you mean ncnn?"]),
+        ([CHIP, "MODEL=hrnet_tiny", "DOUBLE=1"], ["has no stand-in for its SDK"]),
         (["explain", "MODEL=hrnet_tiny"], ["explain needs a model and a chip"]),
         (["weights", "MODEL=hrnet_w33"], ["unknown MODEL 'hrnet_w33'", "did you mean hrnet_w32?"]),
     ],
