@@ -1,6 +1,7 @@
 """The same on a trained network and photographs that nobody here made, where they are present."""
 
 import json
+import os
 
 import onnx
 import pytest
@@ -16,6 +17,7 @@ task: topdown_pose
 input: {shape: [1, 3, 256, 192], color: rgb, scale: 255, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}
 decode: {kind: heatmap, keypoints: coco17}
 """
+slow = pytest.mark.skipif(os.environ.get("SLOW") != "1", reason="ten minutes on two cores: SLOW=1 make test runs it")
 present = pytest.mark.skipif(not REAL.is_dir(), reason="no real network and photographs beside the project")
 
 
@@ -48,9 +50,12 @@ def test_a_real_network_keeps_its_accuracy(project):
 @present
 @pytest.mark.parametrize(
     "chip",
-    [pytest.param(chip, marks=environment(folder)) for chip, folder in
-     (("bm1684", "bm1684"), ("bm1684x", "bm1684"), ("rk3588", "rk3588"))],
-)  # fmt: skip
+    [
+        pytest.param("bm1684", marks=[environment("bm1684"), slow]),
+        pytest.param("bm1684x", marks=[environment("bm1684"), slow]),
+        pytest.param("rk3588", marks=environment("rk3588")),
+    ],
+)
 def test_the_default_command_reaches_the_gate(project, chip):
     result = build(project, chip, "PRECISION=int8")
     assert result.returncode == 0, result.stdout + result.stderr
