@@ -77,27 +77,27 @@ def observe(model: onnx.ModelProto, feeds: Iterable[Mapping[str, np.ndarray]]) -
 
     Raises ValueError without any feed.
     """
+    feeds = list(feeds)
     probe = copy.deepcopy(model)
     known = {value.name for value in probe.graph.output}
     produced = [name for node in probe.graph.node if node.op_type != "Constant" for name in node.output if name]
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in produced if name not in known)
     session = _session(probe)
     names = [value.name for value in session.get_outputs()]
-    seen: dict[str, list[np.ndarray]] = {}
+    each = max(SAMPLES_KEPT // max(len(feeds), 1), 1)
+    seen: dict[str, list[tuple[float, float, np.ndarray]]] = {}
     for feed in feeds:
         for name, array in [*feed.items(), *zip(names, session.run(names, dict(feed)), strict=True)]:
             if array.dtype == np.float32 and array.size:
-                seen.setdefault(name, []).append(array)
+                some = array.ravel()[:: max(array.size // each, 1)].copy()
+                seen.setdefault(name, []).append((float(array.min()), float(array.max()), some))
     if not seen:
         raise ValueError("no feed to observe")
-    return {name: _range(arrays) for name, arrays in seen.items()}
-
-
-def _range(arrays: list[np.ndarray]) -> Range:
-    each = max(SAMPLES_KEPT // len(arrays), 1)
-    kept = [array.ravel()[:: max(array.size // each, 1)] for array in arrays]
-    low, high = min(float(array.min()) for array in arrays), max(float(array.max()) for array in arrays)
-    return Range(low, high, np.sort(np.concatenate(kept)))
+    ranges = {}
+    for name, parts in seen.items():
+        lows, highs, values = zip(*parts, strict=True)
+        ranges[name] = Range(min(lows), max(highs), np.sort(np.concatenate(values)))
+    return ranges
 
 
 def fake_quantised(
