@@ -123,11 +123,9 @@ def _hint(cell: CellResults) -> str:
     if rungs["asked"] and rungs["of"] > 1:
         return f"leave RUNG={rungs['asked']} out: there are {rungs['of']} rungs, and the build climbs until one passes"
     network = f"SPEC={cell.source['spec_path']}" if "spec_path" in cell.source else f"MODEL={cell.request['model']}"
-    layers = f"make layers {network} CHIP={cell.request['chip']}"
-    return (
-        f"{looked}; `{layers}` shows which layers lose the most; more or better calibration images (CALIB=, "
-        "CALIB_COUNT=) are the usual cure"
-    )
+    if (Path("vendors") / (cell.read("job.json") or {}).get("vendor", "") / "layers.py").is_file():
+        looked += f"; `make layers {network} CHIP={cell.request['chip']}` shows which layers lose the most"
+    return f"{looked}; more or better calibration images (CALIB=, CALIB_COUNT=) are the usual cure"
 
 
 def main() -> int:
