@@ -1,0 +1,1 @@
+"""A stand-in for ais_bench, of which infer.interface is used."""
