@@ -36,6 +36,8 @@ SHARD ?=
 LIMIT ?=
 SCALES ?=
 DOUBLE ?=
+ENGINE ?=
+BASE ?=
 V ?=
 PYTHON ?= python3
 CHIP ?=
@@ -99,10 +101,11 @@ environment_of = $(if $(DOUBLE),$(COMMON),$(if $(filter $(call vendor_of,$(1)),$
 COMMON := .venv/common/ready
 RUN := $(if $(V),,@).venv/common/bin/python -m common
 export PYTHONUNBUFFERED := 1
+export ENGINE
 # One line a stage; V=1 shows the commands instead.
 say = $(if $(V),,@printf '%-11s %s\n' '$(1)' '$(2)')
 
-.PHONY: help list explain weights demo job eval layers bench test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
+.PHONY: help list explain weights demo job image eval layers bench test lint format clean report readme ordinary-targets ALWAYS $(CHIPS)
 
 help: ## this text
 	@printf 'npumake: a trained network in, a compiled artifact per chip out, with the proof that it still works\n\n'
@@ -122,7 +125,7 @@ help: ## this text
 	@printf '       DOUBLE=1                a stand-in of an SDK that cannot be installed; make explain lists further variables\n'
 	@printf '       FORCE=1                 go on in spite of the calibration lint; recorded in the sidecar\n'
 	@printf '  make CHIP ONNX=file.onnx SPEC=file.yaml CALIB=folder EVAL=folder    your own network\n'
-	@printf '  make job CHIP=name MODEL=name    only the job folder, for a vendor container (see vendors/<chip>/README.md)\n'
+	@printf '  make image CHIP=name         the container of a chip whose SDK no package has; make job CHIP=name MODEL=name: its input\n'
 	@printf '  make weights MODEL=name      download the published weights\n'
 	@printf '  make report                  one page over everything that was built\n\nMeasure\n'
 	@printf '  make eval MODEL=name CHIP=name VARIANT=int8 EVAL=folder   a whole set (COCO val2017 as published), resumable\n'
@@ -251,6 +254,9 @@ $(CHIPS): $(if $(CELLS),out/report/index.html) | $(COMMON)
 
 demo: $(DEMO_CHIP)
 
+image: | $(COMMON)
+	$(RUN) container --chip '$(CHIP)' --base '$(BASE)'
+
 # For a chip whose compiler this machine lacks: all that its scripts take, in one folder, without running them.
 JOB_FILES := preflight.json job.json samples.npz
 job: $(foreach cell,$(CELLS),$(addprefix out/$(cell)/,$(JOB_FILES)) $(call if_calibrated,$(cell),out/$(cell)/calib/manifest.json)) \
@@ -309,4 +315,4 @@ ALWAYS:
 
 # Whatever is no rule and no file: an unknown chip, most likely.
 .DEFAULT:
-	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo job eval layers bench test list explain weights report lint format readme clean help
+	@$(PYTHON) common/unknown_goal.py '$@' $(CHIPS) demo job image eval layers bench test list explain weights report lint format readme clean help

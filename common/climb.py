@@ -59,8 +59,8 @@ def rung_folder(cell: Cell, number: int, rung: RungSpec | None) -> Path:
 
 def made_from(cell: Cell, job: dict[str, Any]) -> str:
     """The SHA-256 of all that an artifact is made from: job.json, the graph, the calibration tensors, the vendor's
-    scripts and the pinned packages of its environment."""
-    digest = hashlib.sha256(to_json(job).encode())
+    scripts, and the pinned packages of its environment or the image of its container."""
+    digest = hashlib.sha256((to_json(job) + engine.toolchain_identity(cell)).encode())
     files = [cell.folder / job["graph"]]
     if job["calibration"]:
         files += sorted((cell.folder / job["calibration"]).glob("*.npy"))

@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common import container
 from common.errors import UserError, run
 from common.files import read_json, replacing, sha256_file, write_json
 from common.job import Cell
-from common.memory import expected_bytes, reserved
+from common.memory import expected_bytes, machine_bytes, reserved
 from common.plan import DOUBLES
 from common.spec import ChipSpec
 
@@ -43,6 +44,16 @@ def double_environment(chip: ChipSpec) -> dict[str, str]:
     return {"PYTHONPATH": paths, "PATH": os.pathsep.join(commands), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def in_container(cell: Cell) -> bool:
+    """Whether the cell's scripts run in the vendor's container."""
+    return not cell.double and not cell.chip_spec.local
+
+
+def toolchain_identity(cell: Cell) -> str:
+    """What else makes an artifact than files: the container's image, by its id; nothing where there is none."""
+    return container.image_id(cell.chip_spec, cell.chip) if in_container(cell) else ""
+
+
 def vendor_python(chip: ChipSpec) -> Path:
     """The interpreter of the vendor's own environment. Raises UserError when it is not there."""
     python = Path(".venv") / chip.folder.name / "bin" / "python"
@@ -58,16 +69,19 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = Fa
     """Run vendors/<folder>/<script> on the job folder; its output goes to <script>.log and, live, to a terminal.
 
     quiet: not to the terminal, where another progress bar is being shown.
-    Returns {"seconds": wall time, "peak_memory_bytes": of the largest process}.
+    Returns {"seconds": wall time, "peak_memory_bytes": of the largest process, where it runs outside a container}.
     Raises UserError with the script's own ERROR and HINT lines, or the log's tail, when it exits non-zero.
     """
     chip = cell.chip_spec
     log = cell.folder / f"{Path(script).stem}.log"
-    python = sys.executable if cell.double else str(vendor_python(chip))
-    command = [python, str(chip.folder / script), str(cell.folder), *arguments]
+    watched = sys.stderr.isatty() and not quiet
+    if in_container(cell):
+        command = container.run_command(chip, cell.chip, cell.folder, script, arguments, watched, machine_bytes())
+    else:
+        python = sys.executable if cell.double else str(vendor_python(chip))
+        command = [python, str(chip.folder / script), str(cell.folder), *arguments]
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment |= double_environment(chip) if cell.double else {}
-    watched = sys.stderr.isatty() and not quiet
     if watched:
         environment["PROGRESS"] = "1"  # the script's own stderr is a pipe, but somebody watches behind it
     started = time.monotonic()
@@ -92,7 +106,9 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = Fa
         lines = temporary.read_text(encoding="utf-8", errors="replace").splitlines()
     if code != 0:
         raise _failure(cell, script, code, lines, log)
-    return {"seconds": round(time.monotonic() - started, 2), "peak_memory_bytes": peak}
+    measured = {"seconds": round(time.monotonic() - started, 2)}
+    # Of a container only its client would be measured; what runs inside measures itself (compile.json).
+    return measured if in_container(cell) else measured | {"peak_memory_bytes": peak}
 
 
 def _wait(process: subprocess.Popen) -> tuple[int, int]:
@@ -121,7 +137,9 @@ def _failure(cell: Cell, script: str, code: int, lines: list[str], log: Path) ->
         return kind(f"{cell.name}: {message} (log: {log})", hints[0] if hints else None)
     tail = "\n".join(f" | {line}" for line in lines[-LOG_TAIL_LINES:])
     killed = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-    hint = "signal 9 is often a lack of memory" if code == -9 else f"the whole log is {log}"
+    if code == container.KILLED:
+        killed = "was killed by signal 9 in its container"
+    hint = "signal 9 is often a lack of memory" if code in (-9, container.KILLED) else f"the whole log is {log}"
     return UserError(f"{cell.name}: {script} {killed}\n{tail}", hint)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common import container
 from common.chip_spec import ChipSpec
 from common.errors import USAGE_EXIT, UserError, run
 from common.files import folder_fingerprint, write_json_if_changed
@@ -148,20 +149,17 @@ def user_options(words: Sequence[str], chips: dict[str, ChipSpec]) -> dict[str, 
     return found
 
 
-def check_engine(chip: ChipSpec, name: str, variant: Variant, model: str, job_only: bool) -> None:
+def check_engine(chip: ChipSpec, name: str, variant: Variant, job_only: bool) -> None:
     """Raises UserError when nothing on this machine could compile the cell, before anything is done for it."""
     if variant.double:
         stand_in = DOUBLES / chip.folder.name
         if not stand_in.is_dir():
             why = "its SDK is a package that make installs" if chip.local else f"there is no {stand_in}"
             raise UserError(f"chip '{name}' has no stand-in for its SDK: {why}", "leave DOUBLE= out", USAGE_EXIT)
-    elif not chip.local and not job_only:
-        words = " ".join([f"MODEL={model}", *variant.make_words()])
-        raise UserError(
-            f"chip '{name}' is compiled by {chip.sdk.name}, which only its container has; nothing was built",
-            f"`make job CHIP={name} {words}` makes the job folder, and {chip.folder}/README.md compiles it in the "
-            "container; DOUBLE=1 tries the chain with a stand-in of the SDK",
-        )
+    elif not job_only:
+        container.asked_engine(chip, name)
+        if not chip.local:
+            container.image_id(chip, name)
 
 
 def climb_request(
@@ -222,7 +220,7 @@ def write_plan(arguments: argparse.Namespace) -> None:
     asked: dict[tuple[str, str], tuple[Variant, dict[str, Any]]] = {}
     for model, chip, text in cells:
         variant = read_variant(text, chips[chip], chip)
-        check_engine(chips[chip], chip, variant, arguments.model or arguments.onnx, arguments.job_only == "1")
+        check_engine(chips[chip], chip, variant, arguments.job_only == "1")
         asked[chip, text] = variant, climb_request(chips[chip], chip, variant.precision, options, arguments)
         if model != spec.name:  # make reads the name with sed, before there is a Python that knows YAML
             raise UserError(

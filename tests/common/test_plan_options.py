@@ -61,10 +61,11 @@ def test_options_that_make_no_sense_are_refused(project, optional, cell, option,
     assert not (project / "out").exists()
 
 
-def test_a_compiler_that_only_a_container_has_is_said_before_anything_is_done(project, family):
+def test_a_compiler_that_only_a_container_has_is_said_before_anything_is_done(project, family, monkeypatch):
     path = project / "vendors" / "family" / "chip.yaml"
     path.write_text(path.read_text().replace("engines: [local]", "engines: [docker]"))
-    with pytest.raises(UserError, match="compiled by Tool, which only its container has; nothing was built") as error:
+    monkeypatch.setenv("PATH", str(project / "nowhere"))
+    with pytest.raises(UserError, match="compiled by Tool, which only its container has, and there is no") as error:
         write_plan(own_network("mine/small/int8"))
     assert "make job CHIP=small" in error.value.hint
     assert "DOUBLE=1" in error.value.hint
