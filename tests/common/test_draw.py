@@ -79,7 +79,7 @@ def test_pictures_are_listed_with_the_figures_of_compare_json(made_cells):
     worst = compared["agreement_instances"][compared["worst_instance"]]
     assert worst == min(compared["agreement_instances"])
     assert f"OKS {worst:.4f}" in listed["pictures"][0]["caption"]
-    assert "Test <Chip> int8" in listed["pictures"][0]["caption"]
+    assert f"{CHIP} int8" in listed["pictures"][0]["caption"]
     assert not list(folder.glob(".partial-*"))
 
 

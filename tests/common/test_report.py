@@ -64,12 +64,11 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(built):
 
 
 def test_names_are_escaped(built):
-    project, page = built
+    project, _ = built
     text = (project / "out/report/index.html").read_text()
     assert "<Chip>" not in text
     assert "Test &lt;Chip&gt;" in text
     assert "writing <done>" not in text  # a log is text, too
-    assert any("Test <Chip>" in alt for alt in page.alts)
 
 
 def test_numbers_of_the_matrix_are_those_of_the_files(built):
