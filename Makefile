@@ -82,9 +82,10 @@ NETWORK := $(NETWORK)$(if $(NETWORK),$(if $(SIZE),-$(SIZE)))
 JOB_ONLY := $(if $(filter job,$(MAKECMDGOALS)),1)
 ASKED_CHIPS := $(filter $(CHIPS),$(MAKECMDGOALS) $(DEMO_CHIP) $(if $(JOB_ONLY),$(CHIP)))
 # A variant is a precision, and what else makes another artifact: int8, int8-b4, fp16-u8, int8-double.
+DOUBLED := $(filter 1,$(DOUBLE))
 empty :=
 option_suffix = $(subst $(empty) $(empty),,$(foreach name,$(filter $(OPTIONS_SET),$(call chip_field,7,$(1))),-$($(name))))
-variant_suffix = $(if $(filter-out 1,$(BATCH)),-b$(BATCH))$(call option_suffix,$(1))$(if $(DOUBLE),-double)
+variant_suffix = $(if $(filter-out 1,$(BATCH)),-b$(BATCH))$(call option_suffix,$(1))$(if $(DOUBLED),-double)
 cells_of = $(foreach precision,$(or $(PRECISION),$(call chip_field,3,$(1))),$(NETWORK)/$(1)/$(precision)$(call variant_suffix,$(1)))
 CELLS := $(if $(NETWORK),$(foreach chip,$(ASKED_CHIPS),$(call cells_of,$(chip))))
 
@@ -95,7 +96,7 @@ vendor_of = $(call chip_field,2,$(call part,2,$(1)))
 precision_of = $(firstword $(subst -, ,$(call part,3,$(1))))
 if_calibrated = $(if $(filter $(call precision_of,$(1)),$(call chip_field,4,$(call part,2,$(1)))),$(2))
 # Where the vendor's scripts run: in the folder's own environment; a stand-in of an SDK needs no more than ours.
-environment_of = $(if $(DOUBLE),$(COMMON),$(if $(filter $(call vendor_of,$(1)),$(LOCAL_VENDORS)),.venv/$(call vendor_of,$(1))/ready,$(COMMON)))
+environment_of = $(if $(DOUBLED),$(COMMON),$(if $(filter $(call vendor_of,$(1)),$(LOCAL_VENDORS)),.venv/$(call vendor_of,$(1))/ready,$(COMMON)))
 
 # --- Tools ------------------------------------------------------------------------------------------------------------
 COMMON := .venv/common/ready
@@ -217,7 +218,7 @@ CLIMBED := $(addprefix out/%/,compile.json outputs.npz compare.json metrics.json
 $(CLIMBED): out/%/preflight.json \
 		out/%/job.json out/%/samples.npz $$(call float_of,$$*)/predictions.json \
 		$$(call if_calibrated,$$*,out/%/calib/manifest.json) $$(wildcard vendors/$$(call vendor_of,$$*)/*.py) \
-		$(if $(DOUBLE),$(wildcard tests/doubles/*.py tests/doubles/*/*.py tests/doubles/*/*/*)) \
+		$(if $(DOUBLED),$(wildcard tests/doubles/*.py tests/doubles/*/*.py tests/doubles/*/*/*)) \
 		| $$(call environment_of,$$*)
 	$(RUN) climb out/$*
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from common import engine, plan
 from common.any_size import load_any_size
+from common.compare import marks
 from common.errors import USAGE_EXIT, UserError
 from common.files import read_json, sha256_file
 from common.inference import chip_runner
@@ -26,10 +27,12 @@ FLOAT = "float"
 class EvaluatedNetwork:
     """What both kinds share. folder: where its results go; title: for people; task: of the declaration it was built by.
 
-    whole_chunks: whether run() should get a whole piece at once, since starting it takes long.
+    whole_chunks: whether run() should get a whole piece at once, since starting it takes long. note: what stands behind
+    the protocol, where something has to be known about the figures.
     """
 
     whole_chunks = False
+    note = ""
 
     def __init__(self, folder: Path, title: str, task: Task):
         self.folder, self.title, self.task = folder, title, task
@@ -96,6 +99,7 @@ class ChipNetwork(EvaluatedNetwork):
     def __init__(self, cell: Cell):
         super().__init__(cell.folder, cell.name, task_of(cell.spec))
         self.cell = cell
+        self.note = marks(cell).get("double", "")
         self._compiled = read_json(cell.folder / "compile.json")
         engine.check_artifact(cell, self._compiled)
         self._input = read_json(cell.folder / "job.json")["inputs"][0]["name"]
@@ -140,6 +144,11 @@ def find_network(model: str, spec_path: str, size: str, chip: str, variant: str)
         raise UserError(f"which variant of {chip}? VARIANT= is not set", f"VARIANT={' or VARIANT='.join(variants)}", 2)
     folder = plan.OUT / spec.name / chip / variant
     read = read_variant(variant, load_chip(chip), chip)
+    if read.precision in load_chip(chip).unsimulated:
+        raise UserError(
+            f"{spec.name}/{chip}/{variant}: nothing but the chip can run this artifact",
+            f"device.py runs it on the board; CHIP={FLOAT} measures the float network",
+        )
     _check_built(
         f"{spec.name}/{chip}/{variant}",
         (reference / "export.json", folder / "job.json", folder / "compile.json"),

@@ -120,6 +120,20 @@ def test_the_job_folder_for_the_real_container_is_complete(built, chip):
     assert f"vendors/{load_chip(chip).folder.name}/README.md" in result.stdout
 
 
+def test_an_evaluation_by_a_stand_in_says_so_and_one_of_an_unsimulated_artifact_is_refused(built):
+    for chip, precision in CELLS:
+        project, _ = built(chip, precision)
+        asked = ["eval", f"CHIP={chip}", "MODEL=hrnet_tiny", f"VARIANT={precision}-double", "LIMIT=2"]
+        result = project.make(*asked)
+        if precision in load_chip(chip).unsimulated:
+            assert result.returncode != 0
+            assert "nothing but the chip can run this artifact" in result.stderr
+        else:
+            assert result.returncode == 0, result.stdout + result.stderr
+            (written,) = (cell_of(project, chip, precision) / "eval").glob("*/metrics.json")
+            assert "a stand-in of the vendor's SDK computed this" in json.loads(written.read_text())["protocol"]
+
+
 def test_a_stand_ins_artifact_never_passes_for_a_real_one(built, monkeypatch):
     project, result = built(*CELLS[0])
     assert result.returncode == 0
