@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from .conftest import failed, run_script, write_job
+from .conftest import failed, in_environment, run_script, write_job
 
 SCRIPT = "#!/bin/sh\n"
 KILLED = "import os; os.kill(os.getpid(), 9)"
@@ -108,3 +108,17 @@ def test_a_changed_quantised_graph_is_not_run(compiled, copies):
 def test_a_precision_that_one_chip_lacks_is_refused(toolchain, tmp_path):
     job = write_job(tmp_path / "job", "bm1684", "fp16")
     assert "fp16" in failed(run_script("compile.py", job))
+
+
+def test_a_simulator_that_dies_is_a_message(toolchain, tmp_path):
+    code = """
+from failure import VendorError
+from parallel_bmodel import run_parallel
+try:
+    run_parallel(folder / "none.bmodel", "bm1684", {"image": np.zeros((3, 3, 4, 4), np.float32)}, 1)
+except VendorError as error:
+    print(json.dumps([error.message, error.hint]))
+"""
+    message, hint = in_environment(toolchain, code, tmp_path)
+    assert message == "a simulator of none.bmodel died"
+    assert "memory" in hint
