@@ -1,6 +1,6 @@
 """Vendors' scripts in their container: for SDKs that no package index has, and only their container holds.
 
-    python -m common.container --chip NAME [--base IMAGE]     builds the image (make image CHIP=)
+    python -m common.container --chip NAME [--base IMAGE]     builds the image, on a base known by its digest
 
 The container sees the job folder and nothing else: no network, no privileges, the calling user's own id, and less
 memory than the machine has.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -93,13 +94,42 @@ def run_command(
     return [program, "run", *options, image_name(chip), script, JOB, *inside]
 
 
+def declared_base(chip: ChipSpec) -> str:
+    """What the chip's Dockerfile builds on (ARG BASE=). Raises UserError when it does not say."""
+    path = chip.folder / "Dockerfile"
+    if not path.is_file():
+        raise UserError(f"{chip.folder} has no Dockerfile", "this chip needs no container: make installs its tools")
+    found = re.search(r"^ARG BASE=(\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    if not found:
+        raise UserError(f"{path} has no line ARG BASE=...", "CONTRIBUTING.md says what a vendor's Dockerfile needs")
+    return found[1]
+
+
+def pinned(program: str, base: str) -> str:
+    """The base image by its digest: as it is written, or, of a tag, what the registry has under it now.
+
+    An image that only this machine has stays under its tag, and that is told.
+    """
+    if "@sha256:" in base:
+        return base
+    subprocess.run([program, "pull", "--quiet", base], check=False, stdout=subprocess.DEVNULL)
+    inspect = [program, "image", "inspect", "--format", '{{join .RepoDigests " "}}', base]
+    done = subprocess.run(inspect, capture_output=True, text=True, check=False)
+    digests = done.stdout.split() if done.returncode == 0 else []
+    if not digests:
+        print(f"image: {base} has no digest here: another machine may build on another image of that name", flush=True)
+        return base
+    print(f"image: {base} is {digests[0]}; BASE={digests[0]} builds on the very same again", flush=True)
+    return digests[0]
+
+
 def build(chip: ChipSpec, name: str, base: str) -> None:
     """Build the chip's image from its vendor folder; base: another image to build on. Raises UserError on failure."""
-    if not (chip.folder / "Dockerfile").is_file():
-        raise UserError(f"{chip.folder} has no Dockerfile", "this chip needs no container: make installs its tools")
+    declared = declared_base(chip)
     program = program_for(chip, name)
-    command = [program, "build", "--tag", image_name(chip), *(["--build-arg", f"BASE={base}"] if base else [])]
-    code = subprocess.run([*command, str(chip.folder)], check=False).returncode
+    given = f"BASE={pinned(program, base or declared)}"
+    command = [program, "build", "--tag", image_name(chip), "--build-arg", given, str(chip.folder)]
+    code = subprocess.run(command, check=False).returncode
     if code != 0:
         raise UserError(
             f"{program} build of {image_name(chip)} failed with exit code {code}",

@@ -53,6 +53,11 @@ def main(words: list[str]) -> int:
     if mode == "down":
         print("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", file=sys.stderr)
         return 1
+    if words[:2] == ["pull", "--quiet"]:
+        return 0
+    if words[:2] == ["image", "inspect"] and "RepoDigests" in words[3]:
+        print("" if words[4].startswith("only-here") else f"{words[4].partition(':')[0]}@sha256:abcd")
+        return 0
     if words[:2] == ["image", "inspect"]:
         if mode == "no-image":
             print(f"Error response from daemon: No such image: {words[-1]}:latest", file=sys.stderr)

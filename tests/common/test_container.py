@@ -89,15 +89,29 @@ def test_an_engine_that_the_chip_does_not_have(cell, monkeypatch):
     assert (error.value.hint, error.value.exit_code) == ("ENGINE=local", 2)
 
 
-def test_an_image_is_built_from_the_vendors_folder(contained, monkeypatch):
+def builds():
+    return [line for line in Path("docker.log").read_text().splitlines() if line.startswith("build")]
+
+
+def test_an_image_is_built_from_the_vendors_folder_on_a_base_by_its_digest(contained, monkeypatch, capfd):
+    chip = load_chip(CHIP)
     with pytest.raises(UserError, match="has no Dockerfile"):
-        container.build(load_chip(CHIP), CHIP, "")
-    Path("vendors", CHIP, "Dockerfile").write_text("FROM scratch")
-    container.build(load_chip(CHIP), CHIP, "other:tag")
-    folder = load_chip(CHIP).folder
-    assert Path("docker.log").read_text().splitlines() == [
-        f"build --tag npumake-{CHIP} --build-arg BASE=other:tag {folder}"
-    ]
+        container.build(chip, CHIP, "")
+    dockerfile = Path("vendors", CHIP, "Dockerfile")
+    dockerfile.write_text("FROM scratch")
+    with pytest.raises(UserError, match="has no line ARG BASE="):
+        container.build(chip, CHIP, "")
+    start = f"build --tag npumake-{CHIP} --build-arg BASE="
+    dockerfile.write_text("ARG BASE=maker/tools@sha256:1234\nFROM ${BASE}\n")
+    container.build(chip, CHIP, "")
+    assert builds()[-1] == f"{start}maker/tools@sha256:1234 {chip.folder}"
+    dockerfile.write_text("ARG BASE=maker/tools:1.0\nFROM ${BASE}\n")
+    container.build(chip, CHIP, "")
+    assert builds()[-1] == f"{start}maker/tools@sha256:abcd {chip.folder}"
+    assert "maker/tools:1.0 is maker/tools@sha256:abcd" in capfd.readouterr().out
+    container.build(chip, CHIP, "only-here:tag")
+    assert builds()[-1] == f"{start}only-here:tag {chip.folder}"
+    assert "only-here:tag has no digest here" in capfd.readouterr().out
     monkeypatch.setenv("FAKE_DOCKER", "no-image")
     with pytest.raises(UserError, match="failed with exit code 1"):
-        container.build(load_chip(CHIP), CHIP, "")
+        container.build(chip, CHIP, "")
