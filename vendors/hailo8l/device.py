@@ -69,7 +69,10 @@ class Streams:
 
     def __init__(self, platform: Any, path: Path, dtype: Any, stack: ExitStack):
         hef = platform.HEF(str(path))
-        self.device = stack.enter_context(platform.VDevice())
+        # Said, because runtimes differ in their default: with a scheduler a network group must not be activated.
+        chosen = platform.VDevice.create_params()
+        chosen.scheduling_algorithm = platform.HailoSchedulingAlgorithm.NONE
+        self.device = stack.enter_context(platform.VDevice(chosen))
         parameters = platform.ConfigureParams.create_from_hef(hef, interface=platform.HailoStreamInterface.PCIe)
         group = self.device.configure(hef, parameters)[0]
         inputs = platform.InputVStreamParams.make(group, format_type=_format(platform, dtype))

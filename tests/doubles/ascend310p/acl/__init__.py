@@ -26,19 +26,23 @@ NPUMAKE_DOUBLE = True
 
 
 def init(config_path=None):
-    assert config_path is None and not state.initialised, "acl.init() is for once in a process"
+    assert config_path is None, "no configuration file is asked for here"
+    assert not state.initialised, "acl.init() is for once in a process"
     state.initialised = True
     return code_of("init")
 
 
 def finalize():
-    assert state.initialised
+    assert state.initialised, "acl.init() comes first"
+    assert state.device is None, "rt.reset_device() comes first"
+    kept = sorted({kind for kind, value in state.handles.values() if value is not None})
+    assert not kept, f"not given back: {kept}"
     state.initialised = False
     return 0
 
 
 def get_soc_name():
-    assert state.initialised
+    assert state.initialised, "acl.init() comes first"
     return os.environ.get("ACL_DOUBLE_SOC", "Ascend310P3")
 
 

@@ -10,11 +10,22 @@ from om_file import output_shapes, read_om
 from acl.state import code_of, state
 
 GEARS = "ascend_mbatch_shape_data"
-_chosen: dict[int, tuple[int, tuple[int, int]]] = {}
+_chosen: dict[int, tuple[int, tuple[int, int]]] = {}  # for the execution to come
+_executed: dict[int, tuple[int, tuple[int, int]]] = {}  # of the last one
 
 
 def _om(description):
     return state.get("description", description)["om"]
+
+
+def _check_index(index, count):
+    assert type(index) is int and 0 <= index < count, f"an index of {index}, there are {count}"
+
+
+def _check_gears(index, dataset):
+    """The index is that of ascend_mbatch_shape_data; both inputs have their buffers."""
+    assert index == 1, "the index of ascend_mbatch_shape_data"
+    assert len(state.get("dataset", dataset)) == 2, "the buffers of both inputs come first"
 
 
 def _largest(om):
@@ -22,7 +33,8 @@ def _largest(om):
 
 
 def load_from_file(path):
-    assert state.device is not None and isinstance(path, str)
+    assert state.device is not None, "rt.set_device() comes first"
+    assert isinstance(path, str), "the path is a str"
     if code_of("mdl.load_from_file"):
         return 0, 145000
     return state.handle("model", {"om": read_om(path)}), 0
@@ -57,6 +69,7 @@ def get_num_outputs(description):
 
 
 def get_input_name_by_index(description, index):
+    _check_index(index, get_num_inputs(description))
     return [_om(description).header["input"]["name"], GEARS][index]
 
 
@@ -67,29 +80,33 @@ def get_input_index_by_name(description, name):
 
 def get_input_size_by_index(description, index):
     om = _om(description)
+    _check_index(index, get_num_inputs(description))
     if index == 1:
         return 16
     return int(np.prod(_largest(om))) * (1 if om.header["input"]["pixels"] else 4)
 
 
 def get_output_name_by_index(description, index):
+    _check_index(index, get_num_outputs(description))
     return _om(description).output_names()[index]
 
 
 def get_output_data_type(description, index):
-    assert index < get_num_outputs(description)
+    _check_index(index, get_num_outputs(description))
     return 0  # ACL_FLOAT
 
 
 def get_output_size_by_index(description, index):
     om = _om(description)
+    _check_index(index, get_num_outputs(description))
     shape = output_shapes(om.model, om.header["input"]["name"], _largest(om))[index]
     return int(np.prod(shape)) * 4
 
 
 def get_cur_output_dims(description, index):
     om = _om(description)
-    batch, size = _chosen.get(id(om), (om.batches()[0], om.sizes()[0]))
+    _check_index(index, get_num_outputs(description))
+    batch, size = _executed.get(id(om), (om.batches()[0], om.sizes()[0]))
     shape = output_shapes(om.model, om.header["input"]["name"], om.shape(batch, size))[index]
     return {"name": "out", "dimCount": len(shape), "dims": shape}, 0
 
@@ -110,9 +127,9 @@ def add_dataset_buffer(dataset, buffer):
 
 
 def set_dynamic_hw_size(model, dataset, index, height, width):
-    """The height and the width are one of the .om's profiles; index is that of ascend_mbatch_shape_data."""
+    """The height and the width are one of the .om's profiles."""
     om = state.get("model", model)["om"]
-    assert index == 1 and len(state.get("dataset", dataset)) == 2
+    _check_gears(index, dataset)
     if not om.header["sizes"] or (height, width) not in om.sizes():
         return 145008
     _chosen[id(om)] = (om.batches()[0], (height, width))
@@ -121,7 +138,7 @@ def set_dynamic_hw_size(model, dataset, index, height, width):
 
 def set_dynamic_batch_size(model, dataset, index, batch):
     om = state.get("model", model)["om"]
-    assert index == 1 and len(state.get("dataset", dataset)) == 2
+    _check_gears(index, dataset)
     if not om.header["batches"] or batch not in om.batches():
         return 145008
     _chosen[id(om)] = (batch, om.sizes()[0])
@@ -135,20 +152,27 @@ def execute(model, inputs, outputs):
     om = state.get("model", model)["om"]
     free = bool(om.header["sizes"] or om.header["batches"])
     assert not free or id(om) in _chosen, "set_dynamic_hw_size or set_dynamic_batch_size comes before each execution"
-    batch, size = _chosen.get(id(om), (om.batches()[0], om.sizes()[0]))
+    given = state.get("dataset", inputs)
+    assert len(given) == (2 if free else 1), f"{len(given)} inputs"
+    batch, size = _executed[id(om)] = _chosen.pop(id(om), (om.batches()[0], om.sizes()[0]))
     shape = om.shape(batch, size)
     kind = np.float32
     if om.header["input"]["pixels"]:
         shape, kind = (shape[0], *shape[2:], shape[1]), np.uint8
-    pointer, _ = state.get("buffer", state.get("dataset", inputs)[0])
-    count = int(np.prod(shape))
-    image = np.frombuffer(ctypes.string_at(pointer, count * np.dtype(kind).itemsize), kind).reshape(shape)
+    length = int(np.prod(shape)) * np.dtype(kind).itemsize
+    image = np.frombuffer(ctypes.string_at(_memory(given[0], length), length), kind).reshape(shape)
     found = om.compute(image)
     targets = state.get("dataset", outputs)
-    assert len(targets) == len(found)
+    assert len(targets) == len(found), f"{len(targets)} outputs, the network has {len(found)}"
     for buffer, array in zip(targets, found, strict=True):
-        pointer, room = state.get("buffer", buffer)
         data = np.ascontiguousarray(array).tobytes()
-        assert len(data) <= room
-        ctypes.memmove(pointer, data, len(data))
+        ctypes.memmove(_memory(buffer, len(data)), data, len(data))
     return 0
+
+
+def _memory(buffer, length):
+    """The address behind a data buffer: memory that was not freed, with room for so many bytes."""
+    pointer, room = state.get("buffer", buffer)
+    assert state.memory.get(pointer) == room, "memory that was freed"
+    assert length <= room, f"{length} bytes in a buffer of {room}"
+    return pointer

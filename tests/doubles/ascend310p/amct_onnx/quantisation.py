@@ -29,6 +29,10 @@ def _fails(name: str) -> None:
         raise RuntimeError(f"[AMCT]:[{name}] do as AMCT_DOUBLE_FAILS says")
 
 
+def _check_paths(*paths) -> None:
+    assert all(isinstance(path, str) for path in paths), "a path is a str"
+
+
 def _largest(seen: Range, _form: Format) -> tuple[float, float]:
     """ifmr searches around the largest value; here it stays there."""
     return seen.low, seen.high
@@ -57,17 +61,19 @@ def create_quant_config(
 ):
     """Write the JSON of how each layer is quantised. Raises ValueError for a layer that the graph does not have."""
     _fails("create_quant_config")
-    assert updated_model is None and isinstance(config_file, str) and isinstance(model_file, str)
+    assert updated_model is None, "updated_model is not asked for here"
+    _check_paths(config_file, model_file)
     algorithm = "ifmr"
     if config_defination is not None:
         # AMCT: with a configuration file the other three arguments do not count.
-        assert skip_layers is None and batch_num == 1 and activation_offset is True
+        assert skip_layers is None and batch_num == 1 and activation_offset is True, "arguments that do not count"
         found = DEFINITION.fullmatch(Path(config_defination).read_text())
         assert found, "the simplified configuration is not understood"
         batch_num, activation_offset, algorithm = int(found["batch"]), found["offset"] == "true", "hfmg"
         skip_layers = re.findall(r'"([^"]+)"', found["skip"])
-    assert isinstance(batch_num, int) and batch_num >= 1 and isinstance(activation_offset, bool)
-    assert skip_layers is None or isinstance(skip_layers, list)
+    assert type(batch_num) is int and batch_num >= 1, "batch_num"
+    assert isinstance(activation_offset, bool), "activation_offset"
+    assert skip_layers is None or isinstance(skip_layers, list), "skip_layers"
     model = onnx.load(model_file)
     # AMCT: create_quant_config reads graphs of opset 11; operators of 8 to 14 are handled, so a warning for the others.
     assert 8 <= model.opset_import[0].version <= 14, "the opset"
@@ -84,6 +90,7 @@ def create_quant_config(
         "activation_offset": activation_offset,
         "algorithm": algorithm,
         "layers": quantised,
+        "model": model_file,
     }
     Path(config_file).write_text(json.dumps(content))
 
@@ -91,8 +98,10 @@ def create_quant_config(
 def quantize_model(config_file, model_file, modified_onnx_file, record_file, weight_fakequant=True):
     """Write the network to calibrate. From here on this process has to do the rest."""
     _fails("quantize_model")
-    assert weight_fakequant is True
+    assert weight_fakequant is True, "weights that are not rounded are not asked for here"
+    _check_paths(config_file, model_file, modified_onnx_file, record_file)
     content = json.loads(Path(config_file).read_text())
+    assert content["model"] == model_file, f"the configuration is for {content['model']}"
     model = onnx.load(model_file)
     onnx.save(mark(model, "modified"), modified_onnx_file)
     fed.clear()
@@ -105,6 +114,7 @@ def save_model(modified_onnx_file, record_file, save_path):
     _fails("save_model")
     if os.environ.get("AMCT_DOUBLE_FAILS") == "crash":
         os.abort()
+    _check_paths(modified_onnx_file, record_file, save_path)
     # Public reports of AMCT 0.23: what quantize_model found out is kept in the process, not in the file.
     assert _done.get("modified") == modified_onnx_file and _done.get("record") == record_file, "not in this process"
     if not Path(record_file).is_file():

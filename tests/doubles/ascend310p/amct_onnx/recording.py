@@ -35,7 +35,7 @@ class WatchedSession:
         # AMCT, known problem with onnxruntime 1.8 on: optimised graphs fail.
         disabled = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         assert sess_options.graph_optimization_level == disabled, "graph optimisations are on"
-        assert providers == ["CPUExecutionProvider"]
+        assert providers == ["CPUExecutionProvider"], "calibration runs on the CPU"
         self._session = _real_session(path, sess_options, providers=providers)
         self._word = word
 
@@ -48,7 +48,7 @@ class WatchedSession:
     def run(self, names, feeds):
         if self._word == "modified":
             for array in feeds.values():
-                assert array.dtype == np.float32
+                assert array.dtype == np.float32, f"calibration in {array.dtype}"
             fed.append({name: array.copy() for name, array in feeds.items()})
             if len(fed) == expected["batches"] and os.environ.get("AMCT_DOUBLE_FAILS") != "record":
                 Path(expected["record"]).write_text('record {\n  key: "all layers"\n}\n')
@@ -63,7 +63,7 @@ def watch(amct_options) -> None:
         word = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
         if word is None:
             return _real_session(path, sess_options, providers=providers, **more)
-        assert not more
+        assert not more, f"unknown arguments {sorted(more)}"
         return WatchedSession(path, sess_options, providers, amct_options, word)
 
     onnxruntime.InferenceSession = session

@@ -21,6 +21,7 @@ class DeviceGroup:
         self.booted = not setup().usb_boot
         self.loaded = None
         self.waiting = []
+        self.connected = True
 
 
 def get_version():
@@ -43,6 +44,7 @@ def connect_devices(usb_port_ids):
 
 def disconnect_devices(device_group):
     check_group(device_group)
+    device_group.connected = False
 
 
 def set_timeout(device_group, milliseconds):
@@ -101,3 +103,5 @@ def load_model_from_file(device_group, file_path):
 def check_group(device_group):
     if not isinstance(device_group, DeviceGroup):
         raise TypeError("device_group is what connect_devices returned")
+    if not device_group.connected:
+        raise ApiKPException("the device group is disconnected")

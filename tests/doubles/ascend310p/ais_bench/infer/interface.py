@@ -24,14 +24,16 @@ class Port(NamedTuple):
 
 class InferSession:
     def __init__(self, device_id, model_path, acl_json_path=None, debug=False, loop=1):
-        assert device_id == 0 and isinstance(model_path, str) and acl_json_path is None and not debug and loop == 1
+        assert device_id == 0, f"there is no device {device_id}"
+        assert isinstance(model_path, str), "the path is a str"
+        assert acl_json_path is None and debug is False and loop == 1, "an argument that is not asked for here"
         if os.environ.get("ASCEND_DOUBLE_FAILS") in ("load", "chip") or not Path(model_path).is_file():
             raise RuntimeError("[1][ACL: model load failed] 145000: the om does not match the soc version")
         self._om = read_om(model_path)
         self._open = True
 
     def get_inputs(self):
-        assert self._open
+        assert self._open, "the session was freed"
         entry = self._om.header["input"]
         batch, channels, height, width = entry["shape"]
         if entry["pixels"]:
@@ -39,7 +41,7 @@ class InferSession:
         return [Port(entry["name"], entry["shape"], "dtype.float32")]
 
     def get_outputs(self):
-        assert self._open
+        assert self._open, "the session was freed"
         header = self._om.header
         ends = output_shapes(
             self._om.model, header["input"]["name"], self._om.shape(self._om.batches()[0], self._om.sizes()[0])
@@ -47,12 +49,14 @@ class InferSession:
         return [Port(name, ends[index], "dtype.float32") for index, name in enumerate(self._om.output_names())]
 
     def infer(self, feeds, mode="static", custom_sizes=100000, out_array=True):
-        assert self._open and custom_sizes == 100000 and out_array is True
+        assert self._open, "the session was freed"
+        assert custom_sizes == 100000 and out_array is True, "an argument that is not asked for here"
         if os.environ.get("ASCEND_DOUBLE_FAILS") == "infer":
             raise RuntimeError("[1][ACL: execute model failed] 507011")
+        assert isinstance(feeds, list) and len(feeds) == 1, "a list of the one input"
         (feed,) = feeds
         port = self.get_inputs()[0]
-        assert isinstance(feed, np.ndarray) and feed.flags["C_CONTIGUOUS"]
+        assert isinstance(feed, np.ndarray) and feed.flags["C_CONTIGUOUS"], "a contiguous array"
         # The bytes are copied as they are: another type of the same size would compute rubbish.
         if f"dtype.{feed.dtype}" != port.datatype:
             raise RuntimeError(f"the om takes {port.datatype}, and {feed.dtype} was fed")
