@@ -67,8 +67,8 @@ def made_from(cell: Cell, job: dict[str, Any]) -> str:
     vendor = cell.chip_spec.folder
     files += [cell.folder / job["options"][name] for name in option_files(cell)]
     if cell.double:
-        files += [path for path in sorted((DOUBLES / vendor.name).rglob("*")) if path.is_file()]
-        files += sorted(DOUBLES.glob("*.py"))
+        stand_in = [*DOUBLES.glob("*.py"), *(DOUBLES / vendor.name).rglob("*")]
+        files += sorted(path for path in stand_in if path.is_file() and path.suffix != ".pyc")
     for path in [*files, *sorted(vendor.glob("*.py")), *sorted(vendor.glob("requirements*.txt"))]:
         digest.update(f"{path.name} {sha256_file(path)}\n".encode())
     return digest.hexdigest()
