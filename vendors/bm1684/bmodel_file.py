@@ -106,6 +106,19 @@ def check_file(path: Path, chip: str) -> None:
         )
 
 
+def mode_left_out(path: Path) -> bool:
+    """Whether a new BModel lacks the number that remove_chance() makes 0: it happened to be 0, flatbuffers do not store
+    that, and everything behind it has moved. VendorError for a damaged file."""
+    flatbuffer = _read(path)
+    try:
+        kernel = flatbuffer.target(flatbuffer.root, KERNEL_MODULE)
+        if kernel is None or flatbuffer.text(flatbuffer.target(kernel, 0)):
+            return False
+        return flatbuffer.field(kernel, 2) is None
+    except struct.error:
+        raise VendorError(f"{path} is damaged: its table of contents cannot be read", COMPILE_AGAIN) from None
+
+
 def remove_chance(path: Path) -> None:
     """Take out of a new BModel what differs from build to build: the same job then gives the same bytes.
 

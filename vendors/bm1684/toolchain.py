@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from failure import VendorError
 
@@ -88,11 +89,17 @@ def command_line(tool: str, arguments: Sequence[object]) -> list[str]:
 
 
 def run_tool(
-    tool: str, arguments: Sequence[object], folder: Path, writes: Sequence[str] = (), hint: str = ""
+    tool: str,
+    arguments: Sequence[object],
+    folder: Path,
+    writes: Sequence[str] = (),
+    hint: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Finished:
     """Run one command in `folder`; its output goes to stdout as well, line by line, for whoever keeps the log.
 
     writes: files of `folder` that must be there, and not be empty, afterwards; older ones are removed first.
+    variables: of the environment, beside those that every tool needs.
     Raises VendorError when the command cannot start, is killed, exits non-zero, or leaves one of the files unwritten.
     """
     for name in writes:
@@ -101,7 +108,7 @@ def run_tool(
     started = time.monotonic()
     print(f"== {tool} {' '.join(map(str, arguments))}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tpu-") as temporary:
-        code, lines = _run(tool, command, folder, temporary)
+        code, lines = _run(tool, command, folder, environment(temporary) | dict(variables))
     if code != 0:
         raise VendorError(f"{tool} {_ending(code)}: {_reason(lines)}", hint or _hint(code, lines))
     for name in writes:
@@ -114,14 +121,14 @@ def run_tool(
     return Finished(round(time.monotonic() - started, 2), "\n".join(lines))
 
 
-def _run(tool: str, command: list[str], folder: Path, temporary: str) -> tuple[int, list[str]]:
+def _run(tool: str, command: list[str], folder: Path, variables: dict[str, str]) -> tuple[int, list[str]]:
     """(exit code, lines of output). Whatever ends this process ends the command, too, with all that it started."""
     try:
         # A session of its own: Ctrl-C reaches this process alone.
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment(temporary),
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

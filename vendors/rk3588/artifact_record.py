@@ -102,10 +102,11 @@ def check_artifact(job: Job) -> dict[str, Any]:
     compiled = read_json(path, "compile first: python compile.py JOB")
     if not isinstance(compiled, dict) or not isinstance(compiled.get("files"), dict) or not compiled.get("artifact"):
         raise VendorError(f"{path} names no files", COMPILE_AGAIN)
+    described = {"double": False} | compiled  # only newer records tell of stand-ins
     for key in ("chip", "precision", "batch", "double"):
-        if compiled.get(key) != getattr(job, key):
+        if described.get(key) != getattr(job, key):
             raise VendorError(
-                f"{path} is for {key} {compiled.get(key)}, and job.json for {getattr(job, key)}", COMPILE_AGAIN
+                f"{path} is for {key} {described.get(key)}, and job.json for {getattr(job, key)}", COMPILE_AGAIN
             )
     for name, expected in compiled["files"].items():
         file = job.folder / name
