@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from failure import VendorError, run
@@ -39,7 +40,7 @@ rknn.release()
 import resource
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 with open(answer, "w") as file:
-    json.dump({"seconds": time.monotonic() - began, "steps": steps, "peak_memory_bytes": peak}, file)
+    json.dump({"steps": steps, "peak_memory_bytes": peak}, file)
 """
 
 
@@ -54,11 +55,14 @@ def measure(job: Job) -> dict[str, object]:
             (folder / dataset).write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
         command = [sys.executable, "-c", PLAIN, job.chip, os.path.realpath(job.graph), dataset, "answer.json"]
         # The toolkit prints on both: the last line of standard output has to be the answer.
+        began = time.perf_counter()
         done = subprocess.run(command, cwd=folder, stdout=sys.stderr, check=False)
+        # Of the whole process, as compile.py is measured: its start and its end belong to what a user waits for.
+        seconds = time.perf_counter() - began
         answer = folder / "answer.json"
         if done.returncode != 0 or not answer.is_file():
             raise VendorError(f"the plain calls ended with {done.returncode}", "the toolkit's messages stand above")
-        return json.loads(answer.read_text(encoding="utf-8"))
+        return json.loads(answer.read_text(encoding="utf-8")) | {"seconds": seconds}
 
 
 def main(arguments: list[str]) -> None:
