@@ -6,10 +6,12 @@ onnxruntime takes a while on a busy machine, and Ctrl-C should give one clean li
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 
 from common.errors import USAGE_EXIT, UserError, quiet_imports, run
+from common.locks import alone, folder_of
 
 
 def main() -> int | None:
@@ -21,7 +23,9 @@ def main() -> int | None:
     sys.argv[0] = module
     with quiet_imports():
         loaded = importlib.import_module(module)
-    return loaded.main()
+    folder = folder_of(sys.argv[1:])
+    with alone(folder) if folder else contextlib.nullcontext():
+        return loaded.main()
 
 
 if __name__ == "__main__":

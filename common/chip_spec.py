@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from common.decode_spec import PositiveInt, Strict
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-RESERVED_NAMES = {"float", "report", "sets", "train", "bench"}  # folders that out/ uses itself
+RESERVED_NAMES = {"all", "bench", "drawn", "float", "images", "jobs", "report", "sets", "toolbox", "train"}  # folders that out/ uses itself
 
 
 def _check_name(name: str) -> str:
@@ -50,12 +50,16 @@ class MemorySpec(Strict):
 
 
 class SdkSpec(Strict):
-    """The vendor's tools: their name, the version that the scripts were written for, and how a newcomer gets them."""
+    """The vendor's tools: their name, the version that the scripts were written for, and how a newcomer gets them.
+
+    files: by precision, what the user has to lay into the folder by hand, as a pattern: {"int8": "sdk/*.whl"}.
+    """
 
     name: str
     version: str
     licence: str
     get: str
+    files: dict[str, str] = {}
 
 
 class OptionSpec(Strict):
@@ -85,6 +89,8 @@ class ChipSpec(BaseModel):
     float_layers: bool = False  # whether single layers can stay float (KEEP_FLOAT=)
     memory: MemorySpec = MemorySpec(megabytes=500, per_model_megabyte=20)
     engines: list[Literal["docker", "podman", "local"]]
+    platform: Literal["", "linux/amd64", "linux/arm64"] = ""  # where the SDK exists for one kind of processor only
+    cpu: list[str] = []  # what the processor must have, as /proc/cpuinfo calls it: avx, avx2
     options: list[str] = []  # variables of make that are this folder's own
     variant_options: list[str] = []  # those of them that make another artifact, in a folder of its own
     option_rules: dict[str, OptionSpec] = {}
@@ -103,6 +109,7 @@ class ChipSpec(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> ChipSpec:
         named = (("calibrated", self.calibrated), ("rungs", list(self.rungs)), ("unsimulated", self.unsimulated))
+        named += (("sdk.files", list(self.sdk.files)),)
         for key, names in named:
             if extra := sorted(set(names) - set(self.precisions)):
                 raise ValueError(f"{key} names {', '.join(extra)}, which is no precision of the chip")

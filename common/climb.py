@@ -13,7 +13,6 @@ another evaluation set, or another gate, compiles nothing again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -26,10 +25,10 @@ from common.chip_spec import RungSpec
 from common.compare import compare_cell, marks
 from common.errors import UserError, run
 from common.evaluate import evaluate_cell
-from common.files import read_json, sha256_file, to_json, write_json
-from common.job import Cell, option_files, rung_entry
+from common.files import read_json, sha256_file, write_json
+from common.job import Cell, rung_entry
+from common.made_from import digest_of, made_from, other_engine
 from common.memory import expected_bytes
-from common.plan import DOUBLES
 from common.proof import FAILED, PASSED, judge_agreement, judge_metric
 from common.unsimulated import write_unsimulated
 
@@ -55,23 +54,6 @@ def rungs_of(cell: Cell) -> list[tuple[int, RungSpec | None]]:
 def rung_folder(cell: Cell, number: int, rung: RungSpec | None) -> Path:
     """rungs/<number>-<name> of the cell."""
     return cell.folder / "rungs" / f"{number}-{rung.name if rung else cell.precision}"
-
-
-def made_from(cell: Cell, job: dict[str, Any]) -> str:
-    """The SHA-256 of all that an artifact is made from: job.json, the graph, the calibration tensors, the vendor's
-    scripts, and the pinned packages of its environment or the image of its container."""
-    digest = hashlib.sha256((to_json(job) + engine.toolchain_identity(cell)).encode())
-    files = [cell.folder / job["graph"]]
-    if job["calibration"]:
-        files += sorted((cell.folder / job["calibration"]).glob("*.npy"))
-    vendor = cell.chip_spec.folder
-    files += [cell.folder / job["options"][name] for name in option_files(cell)]
-    if cell.double:
-        stand_in = [*DOUBLES.glob("*.py"), *(DOUBLES / vendor.name).rglob("*")]
-        files += sorted(path for path in stand_in if path.is_file() and path.suffix != ".pyc")
-    for path in [*files, *sorted(vendor.glob("*.py")), *sorted(vendor.glob("requirements*.txt"))]:
-        digest.update(f"{path.name} {sha256_file(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def intact(folder: Path, files: dict[str, Any]) -> bool:
@@ -115,12 +97,14 @@ def build(cell: Cell, number: int, rung: RungSpec | None) -> bool:
     shutil.rmtree(kept, ignore_errors=True)
     remove_artifact(cell)
     engine.compile_cell(cell, expected)
+    inputs = digest_of(cell, job)
     if made_from(cell, job) != key:
         raise UserError(
             f"{cell.name}: the graph, the calibration tensors or the vendor's scripts changed while they were compiled",
             "run the same make again, and leave them alone meanwhile",
         )
-    record = read_json(cell.folder / "compile.json") | {"made_from": key}
+    record = read_json(cell.folder / "compile.json")
+    record |= {"made_from": key, "inputs": inputs} | other_engine(record, recorded, inputs)
     write_json(cell.folder / "compile.json", record)
     return True
 

@@ -1,7 +1,8 @@
 """Starts a vendor's scripts in the vendor's environment, and believes nothing but the files that come out.
 
-The local engine: .venv/<vendor folder>/bin/python, made by make from the folder's requirements.txt. Vendor scripts get
-one argument, the job folder; what they print goes to <step>.log in it and, on failure, its tail to the user.
+The local engine: .venv/<vendor folder>/bin/python, made by make from the folder's requirements.txt; the others: the
+folder's container (common/container.py). Vendor scripts get one argument, the job folder; what they print goes to
+<step>.log in it and, on failure, its tail to the user.
 
 DOUBLE=1: the same scripts with a stand-in of the SDK, tests/doubles/<vendor folder>, which refuses whatever the SDK's
 documents do not allow, and computes with integers of the vendor's kind. What it makes is marked, and checked to be.
@@ -18,11 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import container
+from common import container, image
 from common.errors import UserError, run
 from common.files import read_json, replacing, sha256_file, write_json
 from common.job import Cell
-from common.memory import expected_bytes, machine_bytes, reserved
+from common.memory import expected_bytes, reserved
 from common.plan import DOUBLES
 from common.spec import ChipSpec
 
@@ -46,12 +47,25 @@ def double_environment(chip: ChipSpec) -> dict[str, str]:
 
 def in_container(cell: Cell) -> bool:
     """Whether the cell's scripts run in the vendor's container."""
-    return not cell.double and not cell.chip_spec.local
+    return not cell.double and container.engine_of(cell.chip_spec, cell.chip) != container.LOCAL
 
 
 def toolchain_identity(cell: Cell) -> str:
     """What else makes an artifact than files: the container's image, by its id; nothing where there is none."""
-    return container.image_id(cell.chip_spec, cell.chip) if in_container(cell) else ""
+    return image.ensure_image(cell.chip_spec, cell.chip, base_asked()) if in_container(cell) else ""
+
+
+def base_asked() -> str:
+    """BASE=, the image to build the container on; empty where it is not set."""
+    return os.environ.get("BASE", "")
+
+
+def in_words(cell: Cell) -> str:
+    """Where the cell's scripts run: "local", or the container's image by its name and id."""
+    if not in_container(cell):
+        return container.LOCAL
+    program = container.program_for(cell.chip_spec, cell.chip)
+    return f"{program} {image.image_name(cell.chip_spec)} {toolchain_identity(cell)[:19]}"
 
 
 def vendor_python(chip: ChipSpec) -> Path:
@@ -76,7 +90,8 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = Fa
     log = cell.folder / f"{Path(script).stem}.log"
     watched = sys.stderr.isatty() and not quiet
     if in_container(cell):
-        command = container.run_command(chip, cell.chip, cell.folder, script, arguments, watched, machine_bytes())
+        program = container.program_for(chip, cell.chip)
+        command = container.run_command(chip, program, image.image_name(chip), cell.folder, script, arguments, watched)
     else:
         python = sys.executable if cell.double else str(vendor_python(chip))
         command = [python, str(chip.folder / script), str(cell.folder), *arguments]
@@ -159,7 +174,8 @@ def compile_cell(cell: Cell, expected: int | None = None) -> None:
     result = read_json(result_path)
     check_artifact(cell, result)
     # The whole of it counts as compile time: a user waits for the start of the tools as well.
-    write_json(result_path, result | {"script_seconds": result.get("seconds"), **measured})
+    added = {"script_seconds": result.get("seconds"), "engine": in_words(cell), **measured}
+    write_json(result_path, result | added)
 
 
 def check_artifact(cell: Cell, result: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import signal
 import sys
@@ -39,6 +40,19 @@ def report_error(message: str, hint: str | None) -> None:
     print(f"ERROR: {message}", file=sys.stderr)
     if hint:
         print(f"HINT: {hint}", file=sys.stderr)
+    _record(message, hint)
+
+
+def _record(message: str, hint: str | None) -> None:
+    """Leave the failure for the summary of `make all`, which names a folder for such records in NPUMAKE_FAILURES."""
+    folder = os.environ.get("NPUMAKE_FAILURES")
+    if not folder:
+        return
+    record = {"arguments": sys.argv[1:], "message": message, "hint": hint}
+    with contextlib.suppress(OSError):  # the message was printed; a full disk must not hide it
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, f"{os.getpid()}.json"), "w", encoding="utf-8") as file:
+            json.dump(record, file)
 
 
 @contextlib.contextmanager
@@ -95,7 +109,9 @@ def run(main: Callable[[], int | None]) -> None:
             )
         elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             report_error(
-                f"not allowed to write or read {error.filename}: {error.strerror}", "check owner and mode of that path"
+                f"not allowed to write or read {error.filename}: {error.strerror}",
+                "who owns that path, and is its disk mounted for reading only? `ls -ld` and `df` tell; a folder that "
+                "a container or another user made: `sudo chown -R $USER out`",
             )
         else:
             traceback.print_exc()

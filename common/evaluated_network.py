@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from common import engine, plan
+from common import asked, engine, plan
 from common.any_size import load_any_size
 from common.compare import marks
 from common.errors import USAGE_EXIT, UserError
@@ -129,7 +129,7 @@ def find_network(model: str, spec_path: str, size: str, chip: str, variant: str)
     if not chip:
         known = ", ".join([FLOAT, *chip_names()])
         raise UserError("which network? CHIP= is not set", f"CHIP= is one of: {known}", USAGE_EXIT)
-    spec = plan.resize(load_model(Path(spec_path) if spec_path else model), size)
+    spec = asked.resize(load_model(Path(spec_path) if spec_path else model), size)
     words = f"SPEC={spec_path} ONNX=file.onnx" if spec_path else f"MODEL={model}"
     words += f" SIZE={size}" if size else ""
     reference = plan.OUT / spec.name / FLOAT

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.asked import positive_number
 from common.chunks import METRICS, RESULTS, Chunks
 from common.errors import USAGE_EXIT, UserError, run
 from common.evaluated_network import EvaluatedNetwork, find_network
 from common.evaluation_result import print_result, write_result
 from common.files import sha256_file
 from common.imageset import ImageSet
-from common.plan import positive_number
 from common.predictions import Predictions
 from common.progress import Progress
 from common.samples import input_bytes

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from common import engine, plan
+from common import asked, engine, plan
 from common.draw_figure import save_picture
 from common.draw_layers import layer_figure
 from common.errors import USAGE_EXIT, UserError, run
@@ -89,7 +89,7 @@ def find_cell(model: str, spec_path: str, size: str, chip: str, precision: str) 
         raise UserError("the float network loses nothing: it is what a chip is compared with", "CHIP=name", USAGE_EXIT)
     if chip and (model or spec_path) and not precision:
         named = load_model(Path(spec_path) if spec_path else model)
-        precision = _built_variant(plan.OUT / plan.resize(named, size).name / chip, chip)
+        precision = _built_variant(plan.OUT / asked.resize(named, size).name / chip, chip)
     return Cell(find_network(model, spec_path, size, chip, precision).folder)  # it checks the artifact, too
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import run
+from common.open_places import open_places
 from common.spec import MODELS_FOLDER, chip_names, load_chip, load_model, read_yaml
 
 
@@ -12,6 +13,9 @@ def model_lines() -> list[tuple[str, ...]]:
     """One row a model: name, aliases, task, input, whether its weights are here."""
     rows = []
     for path in sorted(MODELS_FOLDER.glob("*/model.yaml")):
+        if places := open_places(path):
+            rows.append((path.parent.name, "-", "-", "-", f"{len(places)} places to fill in: {path}"))
+            continue
         spec = load_model(path.parent.name)
         if spec.weights is None:
             weights = "no published weights"

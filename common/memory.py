@@ -14,10 +14,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from common.files import read_json
-from common.job import Cell
+
+if TYPE_CHECKING:  # of the annotations: `make doctor` asks machine_bytes() before pydantic is installed
+    from common.job import Cell
 
 PLANNED_SHARE = 0.8  # of the machine's memory; the rest is for the system and for steps that are not hungry
 POLL_SECONDS = 0.5

@@ -17,6 +17,7 @@ from pathlib import Path
 from common.cell_results import OUT, CellResults, find_cells
 from common.errors import UserError, run
 from common.files import read_json, replacing
+from common.open_places import open_places
 from common.spec import MODELS_FOLDER, chip_names, load_chip, load_model
 from common.wording import number_in_words, size_in_words
 
@@ -92,6 +93,8 @@ def models_table() -> str:
         "|---|---|---|---|---|",
     ]
     for path in sorted(MODELS_FOLDER.glob("*/model.yaml")):
+        if open_places(path):
+            continue
         spec = load_model(path.parent.name)
         task = TASKS[spec.task]
         if spec.task == "detection" and spec.keypoints:
@@ -113,7 +116,8 @@ def models_table() -> str:
 
 def demo_model() -> str:
     """The network that says `demo: true`."""
-    names = [path.parent.name for path in sorted(MODELS_FOLDER.glob("*/model.yaml"))]
+    paths = sorted(MODELS_FOLDER.glob("*/model.yaml"))
+    names = [path.parent.name for path in paths if not open_places(path)]
     return next(name for name in names if load_model(name).demo)
 
 

@@ -94,6 +94,8 @@ def provenance(cell: Cell) -> dict[str, Any]:
         "kept_float": cell.climb_request["keep_float"] or None,
         "options": cell.climb_request["options"] or None,
         "quantization": compiled.get("quantization"),
+        "engine": compiled.get("engine"),
+        "other_engine": compiled.get("other_engine"),
         "tools": (compiled.get("tools") or {}) | tool_versions(),
     }
 

@@ -7,6 +7,7 @@ vendor flags and the sidecar are all derived from it, so that nobody types a mea
 from __future__ import annotations
 
 import difflib
+import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_vali
 from common.chip_spec import ChipSpec, Name
 from common.decode_spec import DECODED_BY, DecodeSpec, PositiveInt, Strict
 from common.errors import USAGE_EXIT, UserError
+from common.open_places import refuse_open_places
 
 MODELS_FOLDER = Path("models")
 VENDORS_FOLDER = Path("vendors")
@@ -165,10 +167,14 @@ def load_model(name_or_path: str | Path) -> ModelSpec:
     """
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")):
-        return _validate(ModelSpec, read_yaml(Path(text)), text)
+        content = read_yaml(Path(text))
+        refuse_open_places(Path(text))
+        return _validate(ModelSpec, content, text)
     names = model_names()
     path = names.get(text) or _unknown("MODEL", text, names)
-    spec = _validate(ModelSpec, read_yaml(path), str(path))
+    content = read_yaml(path)
+    refuse_open_places(path)
+    spec = _validate(ModelSpec, content, str(path))
     if spec.name != path.parent.name:
         raise UserError(f"{path}: name is '{spec.name}', but its folder is '{path.parent.name}'", "make them equal")
     return spec
@@ -193,7 +199,8 @@ def load_chip(name: str) -> ChipSpec:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises UserError when the file is missing, damaged, or not a mapping."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        state = path.stat()
+        content = _parsed(path, state.st_mtime_ns, state.st_size)
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist", "check the path; models/*/model.yaml are examples", USAGE_EXIT
@@ -206,7 +213,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path} should hold keys and values", "models/*/model.yaml are examples")
-    return content
+    return dict(content)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(path: Path, modified_ns: int, size: int) -> Any:
+    """What a YAML file holds. Parsed once: finding one chip looks into all folders, and `make all` has many chips."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _unknown(what: str, name: str, known: dict[str, Path]) -> Path:
@@ -226,7 +239,7 @@ def _validate(kind: type[BaseModel], content: dict[str, Any], where: str) -> Any
             f"{_place(problem)}: {problem['msg'].removeprefix('Value error, ')}" for problem in error.errors()
         )
         raise UserError(
-            f"{where}: {problems}", "the keys are explained in CONTRIBUTING.md, under 'Add a model'"
+            f"{where}: {problems}", "the keys are explained in docs/adding_a_model.md"
         ) from None
 
 

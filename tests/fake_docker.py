@@ -1,49 +1,142 @@
 """A stand-in for the docker command: strict about how a vendor's script is run, and runs it without a container.
 
-FAKE_DOCKER says what happens: ok, no-image, down, killed (the container is, for its memory).
+FAKE_DOCKER says what happens: ok; no-image (there is none until one is built); down; forbidden; killed (the container
+is, for its memory); full, refused, unreachable, broken (how a build ends). Images that were built are lines of
+docker.images beside docker.log.
 """
 
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 FLAGS = ("--rm", "--init")
-VALUED = ("--network", "--user", "--cap-drop", "--security-opt", "--memory", "--env", "--volume")
+VALUED = (
+    "--network",
+    "--user",
+    "--cap-drop",
+    "--security-opt",
+    "--memory",
+    "--cpus",
+    "--env",
+    "--volume",
+    "--platform",
+)
+BUILD_ENDS = {
+    "full": "write /var/lib/docker/tmp/layer: no space left on device",
+    "refused": "pull access denied for maker/tools, repository does not exist or may require 'docker login'",
+    "unreachable": "failed to do request: Head: dial tcp: lookup registry: no such host",
+    "broken": "The command '/bin/sh -c pip install' returned a non-zero code: 1",
+}
 
 
-def install(folder: Path) -> Path:
+def install(folder: Path, name: str = "docker") -> Path:
     """Write an executable `docker` into a folder, which is to be first on PATH; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "docker"
+    script = folder / name
     script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).resolve()} "$@"\n')
     script.chmod(0o755)
     return folder
 
 
-def run(words: list[str]) -> int:
-    given: dict[str, str] = {}
+def take_options(words: list[str]) -> dict[str, list[str]]:
+    """The options before the image, {name: its values}; each is a known one, and only a volume may come twice."""
+    given: dict[str, list[str]] = {}
     while words and words[0].startswith("--"):
         word = words.pop(0)
         assert word in FLAGS + VALUED, f"{word} is not expected"
-        assert word not in given, f"{word} twice"
-        given[word] = words.pop(0) if word in VALUED else ""
-    assert given.pop("--env", "PROGRESS=1") == "PROGRESS=1"
-    assert set(given) == {*FLAGS, *VALUED} - {"--env"}, given
-    assert (given["--network"], given["--cap-drop"]) == ("none", "ALL")
-    assert given["--security-opt"] == "no-new-privileges"
-    assert given["--user"] == f"{os.getuid()}:{os.getgid()}"
-    assert 1e9 < int(given["--memory"]) < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    outside, inside = given["--volume"].split(":")
+        assert word not in given or word == "--volume", f"{word} twice"
+        given.setdefault(word, []).append(words.pop(0) if word in VALUED else "")
+    assert given.pop("--env", ["PROGRESS=1"]) == ["PROGRESS=1"]
+    given.pop("--platform", None)
+    return given
+
+
+def check_limits(given: dict[str, list[str]]) -> None:
+    assert (given["--network"], given["--cap-drop"]) == (["none"], ["ALL"])
+    assert given["--security-opt"] == ["no-new-privileges"]
+    assert given["--user"] == [f"{os.getuid()}:{os.getgid()}"]
+    assert given["--memory"] == [str(int(0.9 * 16e9))] and given["--cpus"] == ["4"]
+
+
+def run(words: list[str]) -> int:
+    given = take_options(words)
+    assert set(given) == {*FLAGS, *VALUED} - {"--env", "--platform"}, given
+    check_limits(given)
+    job, common = given["--volume"]
+    outside, inside = job.split(":")
     assert Path(outside).is_dir() and Path(outside).is_absolute() and inside == "/job"
+    assert common == f"{Path('common').resolve()}:/common:ro"
+    return run_script(words, outside)
+
+
+def run_script(words: list[str], outside: str) -> int:
     image, script, *arguments = words
-    assert image.startswith("npumake-")
+    assert image in built(), f"no image {image}"
     assert arguments[0] == "/job" and all(one.startswith("/job/") for one in arguments[1:])
     if os.environ["FAKE_DOCKER"] == "killed":
         return 137
-    folder = Path("vendors") / image.removeprefix("npumake-")
+    folder = Path("vendors") / image.removeprefix("npumake-").partition(":")[0]
     places = [argument.replace("/job", outside, 1) for argument in arguments]
     return subprocess.run([sys.executable, str(folder / script), *places], check=False).returncode
+
+
+def built() -> list[str]:
+    path = Path("docker.images")
+    return path.read_text().split() if path.exists() else []
+
+
+def inspect(words: list[str]) -> int:
+    name = words[-1]
+    if "RepoDigests" in words[3]:
+        print("" if name.startswith("only-here") else f"{name.partition(':')[0]}@sha256:abcd")
+        return 0
+    assert words[2] == "--format" and "{{.Id}}" in words[3] and "npumake.base" in words[3]
+    if name not in built():
+        print(f"Error response from daemon: No such image: {name}", file=sys.stderr)
+        return 1
+    print(os.environ.get("FAKE_DOCKER_ID", "sha256:1234"), Path("docker.base").read_text())
+    return 0
+
+
+def build(words: list[str], mode: str) -> int:
+    assert words[1] == "--tag" and "vendors" in Path(words[-1]).parts
+    label, base = (words[words.index(option) + 1] for option in ("--label", "--build-arg"))
+    assert label.startswith("npumake.base=") and base.startswith("BASE=")
+    if mode in BUILD_ENDS:
+        print("Step 2/9 : FROM ${BASE}")
+        print(BUILD_ENDS[mode], file=sys.stderr)
+        return 1
+    Path("docker.images").write_text("\n".join([*built(), words[2]]))
+    Path("docker.base").write_text(label.partition("=")[2])
+    return 0
+
+
+def create(words: list[str]) -> int:
+    """A container of an engine that is another machine's: its /job is a folder of its own."""
+    given = take_options(words)
+    assert given.pop("--volume") == ["/job"] and "--rm" not in given
+    check_limits(given)
+    Path("far").mkdir()
+    Path("far/words").write_text("\n".join(words))
+    print("c0ffee")
+    return 0
+
+
+def copy(words: list[str]) -> int:
+    job = Path("far/job")
+    if words[:3] == ["--archive", "-", "c0ffee:/job"]:
+        job.mkdir()
+        with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+            for member in archive:
+                assert (member.uid, member.gid) == (os.getuid(), os.getgid())
+                archive.extract(member, job, filter="data")
+        return 0
+    assert words == ["c0ffee:/job/.", "-"]
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+        archive.add(job, ".")
+    return 0
 
 
 def main(words: list[str]) -> int:
@@ -53,21 +146,28 @@ def main(words: list[str]) -> int:
     if mode == "down":
         print("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", file=sys.stderr)
         return 1
+    if mode == "forbidden":
+        print("permission denied while trying to connect to the Docker daemon socket", file=sys.stderr)
+        return 1
+    if words[0] == "info":
+        assert words[1] == "--format" and "NCPU" in words[2]
+        print("4 16000000000")
+        return 0
     if words[:2] == ["pull", "--quiet"]:
         return 0
-    if words[:2] == ["image", "inspect"] and "RepoDigests" in words[3]:
-        print("" if words[4].startswith("only-here") else f"{words[4].partition(':')[0]}@sha256:abcd")
-        return 0
     if words[:2] == ["image", "inspect"]:
-        if mode == "no-image":
-            print(f"Error response from daemon: No such image: {words[-1]}:latest", file=sys.stderr)
-            return 1
-        assert words[2:4] == ["--format", "{{.Id}}"]
-        print(os.environ.get("FAKE_DOCKER_ID", "sha256:1234"))
-        return 0
+        return inspect(words)
     if words[0] == "build":
-        assert words[1] == "--tag" and "vendors" in Path(words[-1]).parts
-        return 0 if mode == "ok" else 1
+        return build(words, mode)
+    if words[0] == "create":
+        return create(words[1:])
+    if words[0] == "cp":
+        return copy(words[1:])
+    if words[:2] == ["start", "--attach"]:
+        return run_script(Path("far/words").read_text().split("\n"), "far/job")
+    if words[0] == "rm":
+        assert words[1:] == ["--force", "--volumes", "c0ffee"]
+        return 0
     assert words[0] == "run", words
     return run(words[1:])
 

@@ -11,9 +11,14 @@ import yaml
 from common.spec import chip_names, load_chip, model_names
 from tests.conftest import ROOT, project_files
 
-VENDOR_FILES = ("chip.yaml", "requirements.txt", "compile.py", "infer.py", "device.py", "README.md")
-FURTHER_FILES = {"local": "layers.py", "docker": "Dockerfile"}  # by engine
-KIT = ("failure", "atomic_files", "job_file", "preprocessing", "artifact_record", "inference_loop")
+VENDOR_FILES = (
+    *("chip.yaml", "requirements.txt", "Dockerfile", "compile.py", "infer.py", "device.py", "README.md"),
+    "job.example.json",
+)
+KIT = (
+    *("failure.py", "atomic_files.py", "job_schema.py", "job_file.py", "preprocessing.py", "artifact_record.py"),
+    *("inference_loop.py", "job.schema.json"),
+)
 ONE_LINE = ("chips", "precisions", "calibrated", "engines", "lacks", "options", "variant_options")
 
 
@@ -42,7 +47,7 @@ def test_the_makefile_and_common_name_no_chip_and_the_vendors_no_network():
 @pytest.mark.parametrize("chip", sorted(chip_names()))
 def test_a_vendor_folder_is_complete_and_stands_alone(chip):
     folder = ROOT / load_chip(chip).folder
-    for name in (*VENDOR_FILES, FURTHER_FILES["local" if load_chip(chip).local else "docker"]):
+    for name in (*VENDOR_FILES, *(["layers.py"] if load_chip(chip).local else [])):
         assert (folder / name).stat().st_size > 0
     for line in (folder / "requirements.txt").read_text().splitlines():
         assert not line.strip() or line.startswith("#") or "==" in line, f"not pinned: {line}"
@@ -68,9 +73,9 @@ def test_the_lists_that_make_reads_stand_on_one_line():
 @pytest.mark.parametrize("name", KIT)
 def test_what_every_vendor_folder_needs_is_the_same_in_each(name):
     """A folder can be taken away alone, so each has these files; they are changed together or not at all."""
-    contents = {path.read_bytes() for path in (ROOT / "vendors").glob(f"*/{name}.py")}
+    contents = {path.read_bytes() for path in (ROOT / "vendors").glob(f"*/{name}")}
     assert len(contents) == 1
-    assert all((path.parent / f"{name}.py").exists() for path in (ROOT / "vendors").glob("*/chip.yaml"))
+    assert all((path.parent / name).exists() for path in (ROOT / "vendors").glob("*/chip.yaml"))
 
 
 def test_make_and_python_read_the_same_chips():
