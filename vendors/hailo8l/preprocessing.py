@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from failure import VendorError
 
-AGAIN = "run make again: it writes job.json and the tensors"
-
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -44,20 +42,14 @@ class Preprocessing:
         if np.abs(exact - whole).max() > 0.01 or whole.min() < 0 or whole.max() > 255:
             raise VendorError(
                 f"{where} holds values that are no pixels of 0 to 255, normalised as job.json says",
-                "the scale, mean and std in job.json have to be those that made these tensors: run make again",
+                "scale, mean and std in job.json have to be those that made these tensors; in npumake, run make again",
             )
         return whole.astype(np.float32)
 
 
-def preprocessing_of(entry: dict[str, Any], where: str) -> Preprocessing | None:
-    """What an input of job.json says of itself, None when it says nothing. VendorError when that makes no sense."""
+def preprocessing_of(entry: dict[str, Any]) -> Preprocessing | None:
+    """What an input of job.json, checked against its schema, says of itself; None when it says nothing."""
     if "mean" not in entry:
         return None
-    try:
-        mean, std = (tuple(float(value) for value in entry[key]) for key in ("mean", "std"))
-        found = Preprocessing(entry["color"], float(entry["scale"]), mean, std)
-    except (KeyError, TypeError, ValueError):
-        raise VendorError(f"{where}: color, scale, mean or std of the input is missing or no number", AGAIN) from None
-    if found.color not in ("rgb", "bgr") or len(mean) != 3 or len(std) != 3 or min(found.scale, *std) <= 0:
-        raise VendorError(f"{where}: color, scale, mean, std of the input make no sense: {found}", AGAIN)
-    return found
+    mean, std = (tuple(float(value) for value in entry[key]) for key in ("mean", "std"))
+    return Preprocessing(entry["color"], float(entry["scale"]), mean, std)

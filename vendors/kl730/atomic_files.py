@@ -44,11 +44,16 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, hint: str) -> Any:
     """Read a JSON file; VendorError that names the file when it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
         raise VendorError(f"{path} is missing", hint) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise VendorError(f"{path} is not valid JSON: {error}", hint) from None
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity, which Python's reader lets through."""
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def sha256_of(paths: list[Path]) -> str:

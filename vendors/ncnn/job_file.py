@@ -1,7 +1,8 @@
 """job.json: all that these scripts are told about a network; and the files that lie beside it.
 
-Every path in it is relative to the job folder and stays inside it. This file is the same in every vendor folder, so
-that each folder can be taken away alone; which chips and precisions it takes stands in chip.yaml beside it.
+Every path in it is relative to the job folder and stays inside it; job.schema.json describes its keys. This file is the
+same in every vendor folder, so that each folder can be taken away alone; which chips and precisions it takes stands in
+chip.yaml beside it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from zipfile import BadZipFile
 import numpy as np
 from atomic_files import read_json
 from failure import VendorError
+from job_schema import JOB_HINT, checked, is_inside
 from preprocessing import Preprocessing, preprocessing_of
 
-JOB_HINT = "run make again: it writes job.json"
+SAMPLES_HINT = "job.schema.json says what samples holds; in npumake, run make again: it writes them"
+CALIBRATION_HINT = (
+    "job.schema.json says what calibration holds; in npumake, run make with CALIB=<folder of images>, which writes it"
+)
 CHIP_FILE = Path(__file__).parent / "chip.yaml"
 
 
@@ -64,7 +69,11 @@ class Job:
 
     def option_path(self, name: str) -> Path | None:
         """The file that an option names, inside the job folder; None when the option is not set."""
-        return self.folder / self.options[name] if name in self.options else None
+        if name not in self.options:
+            return None
+        if not is_inside(self.options[name]):
+            raise VendorError(f"options: {name} {self.options[name]!r} is not a path inside the job folder", JOB_HINT)
+        return self.folder / self.options[name]
 
 
 def chip_list(key: str) -> list[str]:
@@ -76,14 +85,10 @@ def chip_list(key: str) -> list[str]:
 def read_job(folder: Path) -> Job:
     """Read and check job.json of a job folder. Raises VendorError that names what is wrong."""
     if not folder.is_dir():
-        raise VendorError(f"{folder} is not a folder", "give the job folder, out/<model>/<chip>/<variant>")
+        raise VendorError(f"{folder} is not a folder", "give the job folder: the one with job.json")
     path = folder / "job.json"
-    content = read_json(path, JOB_HINT)
-    if not isinstance(content, dict):
-        raise VendorError(f"{path} is not a JSON object", JOB_HINT)
-    if content.get("version") != 1:
-        raise VendorError(f"{path}: version {content.get('version')!r} is not 1", JOB_HINT)
-    chip, precision = content.get("chip"), content.get("precision")
+    content = checked(read_json(path, JOB_HINT), path)
+    chip, precision, batch = content["chip"], content["precision"], int(content["batch"])
     if chip not in chip_list("chips"):
         served = ", ".join(chip_list("chips"))
         raise VendorError(f"{path} is for chip {chip!r}, not {served}", "give a job folder of this chip")
@@ -91,39 +96,40 @@ def read_job(folder: Path) -> Job:
     precisions = [name for name in chip_list("precisions") if f"{chip}:{name}" not in lacking]
     if precision not in precisions:
         raise VendorError(f"{path}: precision {precision!r} is none of {', '.join(precisions)}", "choose one of them")
-    artifact = content.get("artifact")
-    if not isinstance(artifact, str) or not artifact or Path(artifact).name != artifact:
-        raise VendorError(f"{path}: artifact {artifact!r} is no plain file name", JOB_HINT)
+    known = chip_list("options")
+    for name in content["options"]:
+        if name not in known:
+            raise VendorError(f"{path}: options: {name} is none of {', '.join(known) or 'no options'}", JOB_HINT)
     inputs, outputs = _tensors(path, content, "inputs"), _tensors(path, content, "outputs")
-    batch = content.get("batch", 1)
-    if type(batch) is not int or batch < 1:
-        raise VendorError(f"{path}: batch {batch!r} is no number of 1 or more", JOB_HINT)
-    if any(len(tensor.shape) != 4 or tensor.shape[0] != batch for tensor in inputs):
+    if any(tensor.shape[0] != batch for tensor in inputs):
         raise VendorError(
             f"{path}: an input is not of shape [{batch}, channels, height, width]",
             f"export with a static batch of {batch}",
         )
-    calibration = content.get("calibration")
+    preprocessing = preprocessing_of(content["inputs"][0])
+    if preprocessing and inputs[0].shape[1] != len(preprocessing.mean):
+        raise VendorError(f"{path}: mean and std are of three channels, the input has {inputs[0].shape[1]}", JOB_HINT)
+    sizes = [(int(height), int(width)) for height, width in content["sizes"]]
     return Job(
         folder,
         chip,
         precision,
         batch,
-        _inside(folder, path, content, "graph"),
+        folder / content["graph"],
         inputs,
         outputs,
-        None if calibration is None else _inside(folder, path, content, "calibration"),
-        _inside(folder, path, content, "samples"),
-        _inside(folder, path, content, "outputs_file"),
-        artifact,
-        _rung(path, content),
-        _keep_float(path, content),
-        preprocessing_of(content["inputs"][0], str(path)),
-        _options(path, content),
-        [inputs[0].shape[2:], *(size for size in _sizes(path, content) if size != inputs[0].shape[2:])],
-        _mapping(path, content, "decode"),
-        [str(label) for label in content.get("labels") or []],
-        content.get("double") is True,
+        folder / content["calibration"] if content["calibration"] else None,
+        folder / content["samples"],
+        folder / content["outputs_file"],
+        content["artifact"],
+        content["rung"]["options"] if content["rung"] else {},
+        [KeptFloat(one["node"], one["operator"], tuple(one["outputs"])) for one in content["keep_float"]],
+        preprocessing,
+        content["options"],
+        [inputs[0].shape[2:], *(size for size in sizes if size != inputs[0].shape[2:])],
+        content["decode"],
+        content["labels"],
+        content["double"],
     )
 
 
@@ -138,66 +144,11 @@ def check_double(job: Job, module: object) -> None:
         raise VendorError(f"the job asks for a stand-in of {name}, and the SDK is the real one", "leave DOUBLE= out")
 
 
-def _mapping(path: Path, content: dict[str, Any], key: str) -> dict[str, Any]:
-    value = content.get(key) or {}
-    if not isinstance(value, dict):
-        raise VendorError(f"{path}: {key} {value!r} does not hold keys and values", JOB_HINT)
-    return value
-
-
-def _options(path: Path, content: dict[str, Any]) -> dict[str, str]:
-    known, given = chip_list("options"), _mapping(path, content, "options")
-    for name, value in given.items():
-        if name not in known or not isinstance(value, str):
-            raise VendorError(f"{path}: options: {name} is none of {', '.join(known) or 'no options'}", JOB_HINT)
-    return given
-
-
-def _sizes(path: Path, content: dict[str, Any]) -> list[tuple[int, int]]:
-    try:
-        return [(int(height), int(width)) for height, width in content.get("sizes") or []]
-    except (TypeError, ValueError):
-        raise VendorError(f"{path}: sizes is no list of [height, width]", JOB_HINT) from None
-
-
-def _rung(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    rung = content.get("rung")
-    if rung is None:
-        return {}
-    options = rung.get("options") if isinstance(rung, dict) else None
-    if not isinstance(options, dict):
-        raise VendorError(f"{path}: rung {rung!r} has no options", JOB_HINT)
-    return options
-
-
-def _keep_float(path: Path, content: dict[str, Any]) -> list[KeptFloat]:
-    entries = content.get("keep_float") or []
-    try:
-        return [KeptFloat(str(one["node"]), str(one["operator"]), tuple(map(str, one["outputs"]))) for one in entries]
-    except (TypeError, KeyError):
-        raise VendorError(f"{path}: keep_float {entries!r} is no list of nodes", JOB_HINT) from None
-
-
 def _tensors(path: Path, content: dict[str, Any], key: str) -> list[Tensor]:
-    found = []
-    entries = content.get(key)
-    for entry in entries if isinstance(entries, list) else []:
-        name = entry.get("name") if isinstance(entry, dict) else None
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        sizes = shape if isinstance(shape, list) else []
-        if not isinstance(name, str) or not sizes or any(type(size) is not int or size < 1 for size in sizes):
-            raise VendorError(f"{path}: {key}: {entry!r} has no name or no static shape", JOB_HINT)
-        found.append(Tensor(name, tuple(sizes)))
-    if not found or len({tensor.name for tensor in found}) != len(found):
-        raise VendorError(f"{path}: {key} is empty or names one tensor twice", JOB_HINT)
+    found = [Tensor(entry["name"], tuple(map(int, entry["shape"]))) for entry in content[key]]
+    if len({tensor.name for tensor in found}) != len(found):
+        raise VendorError(f"{path}: {key} names one tensor twice", JOB_HINT)
     return found
-
-
-def _inside(folder: Path, path: Path, content: dict[str, Any], key: str) -> Path:
-    text = content.get(key)
-    if not isinstance(text, str) or not text or Path(text).is_absolute() or ".." in Path(text).parts:
-        raise VendorError(f"{path}: {key} {text!r} is not a path inside the job folder", JOB_HINT)
-    return folder / text
 
 
 def load_samples(path: Path, inputs: list[Tensor]) -> dict[str, np.ndarray]:
@@ -205,7 +156,7 @@ def load_samples(path: Path, inputs: list[Tensor]) -> dict[str, np.ndarray]:
 
     Raises VendorError for a damaged file, other names, shapes or types, NaN or infinity.
     """
-    hint = "run make again: it writes the samples"
+    hint = SAMPLES_HINT
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -225,7 +176,7 @@ def load_samples(path: Path, inputs: list[Tensor]) -> dict[str, np.ndarray]:
 
 def check_sample(array: np.ndarray, tensor: Tensor, where: str) -> None:
     """VendorError unless `array` is finite float32 [N, ...] of the input's shape, N > 0."""
-    hint = "run make again: it writes tensors as the network eats them"
+    hint = "tensors lie there as the network eats them (inputs in job.schema.json); in npumake, run make again"
     if array.dtype != np.float32:
         raise VendorError(f"{where}: {tensor.name} is {array.dtype}, not float32", hint)
     if array.ndim != len(tensor.shape) or array.shape[1:] != tensor.shape[1:] or not len(array):
@@ -239,7 +190,7 @@ def load_calibration(job: Job) -> list[np.ndarray]:
 
     Raises VendorError when one is bad.
     """
-    hint = "run make with CALIB=<folder of images>: it writes the calibration tensors"
+    hint = CALIBRATION_HINT
     if job.calibration is None:
         raise VendorError("this precision needs calibration tensors, and job.json names none", hint)
     if len(job.inputs) != 1:
