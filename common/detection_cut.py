@@ -40,10 +40,10 @@ def cut_detection_head(model: onnx.ModelProto, spec: ModelSpec, where: str) -> t
     Raises UserError, with what was found and what is expected, for suppression within the graph and for another head.
     """
     _refuse_suppression(model, spec, where)
-    tensors = _head_tensors(model)
+    tensors = head_tensors(model)
     if not tensors:
         raise UserError(f"{where} has no convolution before its outputs", EXPORT_HINT.format(size=_size(spec)))
-    pruned = _ending_at(model, tensors)
+    pruned = ending_at(model, tensors)
     # Run once: the shapes are known then, however little the exporter noted and shape inference finds.
     outputs = Runner(pruned).run({graph_inputs(model)[0].name: np.zeros(spec.input.shape, np.float32)})
     shapes = {name: outputs[name].shape for name in tensors}
@@ -176,7 +176,7 @@ def _refuse_suppression(model: onnx.ModelProto, spec: ModelSpec, where: str) -> 
     )
 
 
-def _head_tensors(model: onnx.ModelProto) -> list[str]:
+def head_tensors(model: onnx.ModelProto) -> list[str]:
     """The outputs of the last convolutions on each way back from the graph's outputs, those of the DFL left out."""
     makers = {name: node for node in model.graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -230,7 +230,7 @@ def _with_bias(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]], w
     return name
 
 
-def _ending_at(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
+def ending_at(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
     """A copy with these tensors as its outputs, of unknown shape, and without the nodes that nobody needs then."""
     pruned = onnx.ModelProto()
     pruned.CopyFrom(model)

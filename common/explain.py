@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from common.cell_results import OUT
 from common.errors import USAGE_EXIT, UserError, run
-from common.spec import ChipSpec, InputSpec, ModelSpec, load_chip, load_model
+from common.make_trace import dry_run
+from common.spec import MODELS_FOLDER, ChipSpec, InputSpec, ModelSpec, load_chip, load_model
+from common.tasks import task_of
+from common.variant import DOUBLE
 
 # file, made by, meaning; in the order of the build
 FLOAT_CHAIN = [
@@ -32,6 +36,13 @@ CELL_CHAIN = [
     ("pictures.json", "draw", "skeletons or boxes, and heatmaps, float beside chip"),
     ("artifact.json", "proof", "the sidecar that an application needs; proof.json: the ladder of proof"),
 ]
+
+# What make knows a file by, where that is another one of the same step.
+MADE_WITH = {
+    "model.onnx": ("fix.json", "export.json"),
+    "outputs.npz": ("predictions.json",),
+    "artifact.json": ("proof.json",),
+}
 
 
 def derived_values(declared: InputSpec) -> dict[str, str]:
@@ -70,13 +81,55 @@ def derived_flags(spec: ModelSpec, chip: ChipSpec) -> dict[str, str]:
         raise UserError(f"{chip.folder}/chip.yaml: flags use {error}, which is none of {', '.join(values)}") from None
 
 
-def print_chain(folder: Path, chain: list[tuple[str, str, str]], skip: set[str]) -> None:
-    """One line a file: whether it is there, its name, what it means, which step makes it."""
+def print_chain(folder: Path, chain: list[tuple[str, str, str]], skip: set[str], stale: set[str]) -> None:
+    """One line a file: whether it is there and as make wants it, its name, which step makes it, what it means."""
     print(f"\n{folder}/")
     for name, step, meaning in chain:
         if name not in skip:
-            mark = "made" if (folder / name).exists() else "-"
-            print(f"  {mark:4}  {name:20}  {step:10}  {meaning}")
+            old = any(str(folder / one) in stale for one in (name, *MADE_WITH.get(name, ())))
+            mark = "-" if not (folder / name).exists() else "stale" if old else "made"
+            print(f"  {mark:5}  {name:20}  {step:10}  {meaning}")
+
+
+def variants_of(chip: ChipSpec, folder: Path) -> list[str]:
+    """The chip's precisions, and whatever further variants of them somebody asked for (int8-b4, int8-double)."""
+    there = sorted(path.parent.name for path in folder.glob("*/request.json"))
+    return [*chip.precisions, *(name for name in there if name not in chip.precisions)]
+
+
+def stale_files(cells: list[str]) -> set[str]:
+    """The files of these cells that make would write anew, and those of their float networks."""
+    there = [cell for cell in cells if (OUT / cell / "request.json").exists()]
+    doubles = [cell for cell in there if cell.endswith(f"-{DOUBLE}")]
+    plain = dry_run([cell for cell in there if cell not in doubles])
+    return {*plain.causes, *dry_run(doubles, "DOUBLE=1").causes}
+
+
+def print_declaration(spec: ModelSpec, chip: ChipSpec, where: str) -> None:
+    """The one declaration of preprocessing, what it means step by step, and every flag that follows from it."""
+    declared = spec.input
+    print(f"Declared once, in {where}:")
+    print(f"  x = (pixel / {declared.scale:g} - {declared.mean}) / {declared.std}, {declared.color}, {declared.shape}")
+    print("So an application prepares its input:")
+    for number, step in enumerate(task_of(spec).preprocessing_steps(), 1):
+        print(f"  {number}. {step}")
+    print(f"Derived from it for the flags of {chip.sdk.name}:")
+    flags = derived_flags(spec, chip)
+    for flag, value in flags.items():
+        print(f"  {flag:34} {value}")
+    if not flags:
+        print("  none: the artifact takes normalised tensors, and no tool of this chip normalises")
+
+
+def print_precisions(spec: ModelSpec, chip: ChipSpec) -> None:
+    """When each precision turns red, and the ways to build it."""
+    for precision in chip.precisions:
+        gate = spec.gate_for(precision)
+        kind = "calibrated" if precision in chip.calibrated else "float"
+        limits = f"{task_of(spec).similarity} {gate.oks:g} against float, or above a loss of {gate.ap_drop:g} AP"
+        print(f"  {precision:8} {kind:10}  red below {limits}")
+        for number, rung in enumerate(chip.rungs.get(precision, []), 1):
+            print(f"  {'':8} {f'RUNG={number}':10}  {rung.name}: {rung.title}")
 
 
 def main() -> None:
@@ -92,12 +145,10 @@ def main() -> None:
     spec = load_model(Path(arguments.spec) if arguments.spec else arguments.model)
     chip = load_chip(arguments.chip)
 
-    print(f"{spec.name} on {chip.title}\n\nDeclared once, in model.yaml:")
-    declared = spec.input
-    print(f"  x = (pixel / {declared.scale:g} - {declared.mean}) / {declared.std}, {declared.color}, {declared.shape}")
-    print("Derived from it for this chip:")
-    for flag, value in derived_flags(spec, chip).items():
-        print(f"  {flag:34} {value}")
+    print(f"{spec.name} on {chip.title}\n")
+    print_declaration(spec, chip, arguments.spec or f"{MODELS_FOLDER}/{spec.name}/model.yaml")
+    print("\nPrecisions, when each turns red, and the rungs that a build climbs (GATE= and RUNG= overrule):")
+    print_precisions(spec, chip)
 
     own_folder = chip.variant_options
     if chip.option_rules:
@@ -108,10 +159,13 @@ def main() -> None:
             print(f"  {f'{name}={value}':34} {rule.title}{where}")
 
     print("\nThe chain of files:")
-    print_chain(Path("out") / spec.name / "float", FLOAT_CHAIN, set())
-    for precision in chip.precisions:
-        uncalibrated = set() if precision in chip.calibrated else {"calib/manifest.json"}
-        print_chain(Path("out") / spec.name / arguments.chip / precision, CELL_CHAIN, uncalibrated)
+    folder = OUT / spec.name
+    variants = variants_of(chip, folder / arguments.chip)
+    stale = stale_files([f"{spec.name}/{arguments.chip}/{variant}" for variant in variants])
+    print_chain(folder / "float", FLOAT_CHAIN, set(), stale)
+    for variant in variants:
+        uncalibrated = set() if variant.split("-")[0] in chip.calibrated else {"calib/manifest.json"}
+        print_chain(folder / arguments.chip / variant, CELL_CHAIN, uncalibrated, stale)
 
 
 if __name__ == "__main__":
