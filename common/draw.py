@@ -164,14 +164,15 @@ def draw_cell(cell: Cell) -> None:
         listed = ", ".join(f"{pair.agreement:.4f}" for pair in pairs)
         add(f"{drawn}_further.png", sheet_picture(evidence, pairs, f"{name}: further samples"), "Further samples",
             f"From low to high agreement: {evidence.task.similarity} {listed}.")  # fmt: skip
-    maps = maps_of(evidence, shown[0])
-    largest = maps.largest_difference
-    legend = (f"{maps.each}: float (+) | chip (x) | difference, purple: the chip is lower, orange: higher, by "
-              f"{largest:.2g} at most")  # fmt: skip
-    add("heatmaps_worst.png",
-        heatmap_figure(maps.float_maps, maps.chip_maps, maps.names, largest,
-                       f"{name}: {maps.title} of the worst sample", note + legend, maps.top),
-        f"{maps.title.capitalize()} of the worst sample", f"For {legend}.")  # fmt: skip
+    for what, index in zip(("worst", "median"), shown, strict=True):
+        maps = maps_of(evidence, index)
+        largest = maps.largest_difference
+        legend = (f"{maps.each}: float (+) | chip (x) | difference, purple: the chip is lower, orange: higher, by "
+                  f"{largest:.2g} at most")  # fmt: skip
+        add(f"heatmaps_{what}.png",
+            heatmap_figure(maps.float_maps, maps.chip_maps, maps.names, largest,
+                           f"{name}: {maps.title} of the {what} sample", note + legend, maps.top),
+            f"{maps.title.capitalize()} of the {what} sample", f"For {legend}.")  # fmt: skip
     add("channels.png", *channels_picture(evidence, name, note))
     made = {cell.folder / picture["file"] for picture in pictures}
     for stale in {*cell.folder.glob("skeletons_*.png"), *cell.folder.glob("boxes_*.png")} - made:

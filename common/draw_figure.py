@@ -40,7 +40,8 @@ def new_figure(width: int, height: int, paper: str = "white") -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=paper)
+    # A little more: matplotlib rounds down, and 1924 / 100 * 100 is less than 1924.
+    figure = Figure(figsize=((width + 0.1) / DPI, (height + 0.1) / DPI), dpi=DPI, facecolor=paper)
     FigureCanvasAgg(figure)
     return figure
 

@@ -16,6 +16,7 @@ from common.spec import ModelSpec
 
 MOST_SHOWN = 50  # the best ones: more hide the photograph, and random weights find hundreds
 LONGEST_LIMB = 170  # pixels of a person's longer side per pixel of a limb's width
+BOLDEST = 1.6  # a limb's width goes by the person, so a larger panel alone makes it no thicker than this
 # Okabe and Ito (2008) in OpenCV's order, blue first; a class always has the same one.
 COLORS = ((0, 159, 230), (233, 180, 86), (115, 158, 0), (66, 228, 240), (178, 114, 0), (0, 94, 213), (167, 121, 204))
 
@@ -66,17 +67,20 @@ def draw_found(
     zoom: tuple[float, float],
     keypoints: KeypointSet | None,
     labels: Sequence[str] | None,
+    weight: float = 1.0,
 ) -> np.ndarray:
     """Draw people and objects on a copy of the panel, in their order.
 
     zoom: panel pixels per image pixel in x and y. labels: class names, for boxes with their words; None: no boxes.
+    weight: how much thicker the lines are, and larger the letters, than on the report's panels.
     """
     drawn = panel.copy()
     corners = np.concatenate([found.boxes[:, :2], found.boxes[:, :2] + found.boxes[:, 2:]], axis=1)
     corners = np.rint(corners.astype(np.float64) * (*zoom, *zoom)).astype(int)
     if labels is not None:
         for box, label, score in zip(corners, found.classes, found.scores, strict=True):
-            draw_box(drawn, box, label_in_words(labels, int(label), float(score)), COLORS[label % len(COLORS)])
+            draw_box(drawn, box, label_in_words(labels, int(label), float(score)), COLORS[label % len(COLORS)],
+                     weight)  # fmt: skip
     if keypoints is not None:
         for person in found.keypoints:
             there = person[:, 2] > 0  # a joint that no candidate was found for has no place
@@ -84,7 +88,7 @@ def draw_found(
                 continue
             spots = np.where(there[:, None], person[:, :2].astype(np.float64) * zoom, np.nan)
             extent = float(np.ptp(spots[there], axis=0).max())
-            line = int(np.clip(round(extent / LONGEST_LIMB), 1, 4))
+            line = int(np.clip(round(min(weight, BOLDEST) * extent / LONGEST_LIMB), 1, round(4 * weight)))
             drawn = draw_skeleton(drawn, spots, person[:, 2], keypoints, line)
     return drawn
 
@@ -95,14 +99,20 @@ def label_in_words(labels: Sequence[str], label: int, score: float) -> str:
     return f"{name if name.isascii() else f'class {label}'} {score:.2f}"
 
 
-def draw_box(image: np.ndarray, box: Sequence[int], words: str, color: tuple[int, int, int]) -> None:
-    """One box [x1, y1, x2, y2] with its words at the top left, inside the image where the box leaves it."""
+def draw_box(
+    image: np.ndarray, box: Sequence[int], words: str, color: tuple[int, int, int], weight: float = 1.0
+) -> None:
+    """One box [x1, y1, x2, y2] with its words at the top left, inside the image where the box leaves it.
+
+    weight: see draw_found().
+    """
+    line = max(1, round(2 * weight))
     low, high = (int(box[0]), int(box[1])), (int(box[2]), int(box[3]))
-    cv2.rectangle(image, low, high, CASING, 4)  # dark below, so that it shows on any ground
-    cv2.rectangle(image, low, high, color, 2)
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.38
-    (width, height), below = cv2.getTextSize(words, font, size, 1)
+    cv2.rectangle(image, low, high, CASING, line + 2)  # dark below, so that it shows on any ground
+    cv2.rectangle(image, low, high, color, line)
+    font, size, pen = cv2.FONT_HERSHEY_SIMPLEX, 0.38 * max(1.0, weight), max(1, round(0.7 * weight))
+    (width, height), below = cv2.getTextSize(words, font, size, pen)
     x = int(np.clip(low[0], 0, max(0, image.shape[1] - width - 4)))
     y = int(np.clip(low[1], height + below + 2, max(height + below + 2, image.shape[0])))
     cv2.rectangle(image, (x, y - height - below - 2), (x + width + 4, y), color, cv2.FILLED)
-    cv2.putText(image, words, (x + 2, y - below), font, size, CASING, 1, cv2.LINE_AA)
+    cv2.putText(image, words, (x + 2, y - below), font, size, CASING, pen, cv2.LINE_AA)

@@ -70,7 +70,7 @@ def test_pictures_are_listed_with_the_figures_of_compare_json(made_cells):
     listed, compared = read_json(folder / "pictures.json"), read_json(folder / "compare.json")
     files = [picture["file"] for picture in listed["pictures"]]
     assert files == ["skeletons_worst.png", "skeletons_median.png", "skeletons_further.png", "heatmaps_worst.png",
-                     "channels.png"]  # fmt: skip
+                     "heatmaps_median.png", "channels.png"]  # fmt: skip
     assert listed["preview"] in files
     for file in files:
         image = cv2.imread(str(folder / file))
@@ -239,4 +239,4 @@ def test_two_people_need_no_sheet_and_an_old_one_goes_away(tmp_path, test_chip):
     draw_cell(Cell(cell))
     assert not (cell / "skeletons_further.png").exists()
     assert (cell / "loss.png").exists()
-    assert len(read_json(cell / "pictures.json")["pictures"]) == 4
+    assert len(read_json(cell / "pictures.json")["pictures"]) == 5

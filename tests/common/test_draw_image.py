@@ -71,6 +71,15 @@ def test_boxes_lie_where_they_were_found_in_their_class_s_colour():
     assert (labelled == COLORS[0]).all(axis=1).sum() > 250 and (labelled < 80).all(axis=1).sum() > 40
 
 
+def test_a_larger_panel_gets_wider_lines_and_larger_letters():
+    panel, one = np.full((300, 400, 3), 90, np.uint8), found(1)
+    one.boxes[:] = 50, 100, 200, 150
+    plain, heavy = (draw_found(panel, one, (1.0, 1.0), None, ["cat"], weight) for weight in (1.0, 2.0))
+    for side, more in ((np.s_[150:240, 30:70], 1.3), (np.s_[60:98, 60:250], 2.5)):  # the left edge; the words
+        counts = [(drawn[side] != 90).any(axis=2).sum() for drawn in (plain, heavy)]
+        assert counts[1] > more * counts[0] > 0
+
+
 @pytest.mark.parametrize("box", [(-50, -50, 400, 300), (-9, -9, -2, -3), (290, 195, 320, 240), (10, 2, 12, 3)])
 def test_the_words_of_a_box_stay_inside_the_picture(box):
     image = np.full((200, 300, 3), 90, np.uint8)
@@ -169,7 +178,8 @@ def test_pictures_are_listed_with_their_figures(whole_cells, task):
     listed, compared = read_json(folder / "pictures.json"), read_json(folder / "compare.json")
     drawn = DRAWN[task]
     assert [picture["file"] for picture in listed["pictures"]] == [
-        f"{drawn}_worst.png", f"{drawn}_median.png", f"{drawn}_further.png", "heatmaps_worst.png", "channels.png",
+        f"{drawn}_worst.png", f"{drawn}_median.png", f"{drawn}_further.png", "heatmaps_worst.png",
+        "heatmaps_median.png", "channels.png",
     ]  # fmt: skip
     assert listed["preview"] == f"{drawn}_median.png"
     assert all(picture["wide"] for picture in listed["pictures"])
