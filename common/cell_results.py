@@ -1,11 +1,13 @@
 """What is known about a cell, read from its files: for the ladder of proof, the report and the summary.
 
-Standard library only: `make` prints the summary at the end of every build, also when nothing was to be done.
+facts() is one entry of results.json, which results.schema.json describes. Standard library only: `make` prints the
+summary at the end of every build, also when nothing was to be done.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -29,14 +31,18 @@ STAGES = (
     ("proof.json", "proof", None),
 )
 FLOAT_STAGES = (("samples.json", "samples"), ("export.json", "export"), ("predictions.json", "reference"))
-STATES = ("proven", "not simulated", "double", "not judged", "failed", "out of date", "unfinished")
+STATES = ("proven", "not simulated", "double", "not judged", "failed", "out of date", "unfinished", "skipped")
 
 
 class CellResults:
-    """One cell's files. A missing one is None; a damaged one raises UserError with its name."""
+    """One cell's files. A missing one is None; a damaged one raises UserError with its name.
 
-    def __init__(self, folder: str | os.PathLike):
+    told: (state, reason) from `make all`, for a cell that left no result of its own: "skipped" or "failed".
+    """
+
+    def __init__(self, folder: str | os.PathLike, told: tuple[str, str] | None = None):
         self.folder = Path(folder)
+        self.told = told
         self.float_folder = self.folder.parent.parent / "float"
 
     @property
@@ -54,7 +60,8 @@ class CellResults:
 
     @cached_property
     def request(self) -> dict[str, Any]:
-        return read_json(self.folder / "request.json")
+        path = self.folder / "request.json"
+        return _named_request(self.name) if self.told and not path.exists() else read_json(path)
 
     @cached_property
     def source(self) -> dict[str, Any]:
@@ -133,7 +140,9 @@ class CellResults:
         for path, step, log in self.stages():
             if not path.exists():
                 error = self._recorded_error(step, log)
-                return ("failed", f"{step}: {error}") if error else ("unfinished", f"stopped before {step}")
+                return (
+                    ("failed", f"{step}: {error}") if error else self.told or ("unfinished", f"stopped before {step}")
+                )
         damaged = self.damaged_artifact()
         if damaged:
             return "failed", f"{damaged} is not the file that compile.json describes: remove {self.folder}/compile.json"
@@ -223,6 +232,15 @@ def find_cells(out: Path = OUT) -> list[CellResults]:
     folders = (folder for folder in out.glob("*") if folder.is_dir() and not folder.is_symlink())
     requests = [path for folder in folders for path in folder.glob("*/*/request.json")]
     return [CellResults(path.parent) for path in sorted(requests)]
+
+
+def _named_request(name: str) -> dict[str, Any]:
+    """What a cell's name says that was asked for: model/chip/int8-b4-double."""
+    model, chip, variant = name.split("/")
+    precision, *further = variant.split("-")
+    batch = next((int(word[1:]) for word in further if re.fullmatch(r"b\d+", word)), 1)
+    return {"model": model, "chip": chip, "variant": variant, "precision": precision, "batch": batch,
+            "double": "double" in further}  # fmt: skip
 
 
 def forced_findings(manifest: dict[str, Any] | None) -> list[str]:

@@ -17,6 +17,8 @@ from typing import Any
 from common.bench.compilation import benched_cells, measure_compilation
 from common.bench.grouping import measure_grouping
 from common.bench.growth import measure_growth
+from common.bench.images import measure_images
+from common.bench.page import measure_page
 from common.bench.pipeline import measure_parts
 from common.bench.report import draw, table
 from common.errors import run
@@ -92,6 +94,7 @@ def bench(reference: Path, image_set: Path, people: int, repeats: int, growth: l
         },
         "grouping": measure_grouping(PEOPLE, repeats),
         "growth": measure_growth(reference, image_set, growth),
+        "page": measure_page(),
     }
 
 
@@ -104,7 +107,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compile-network", default="hrnet_tiny", help="compiled beside the vendors' bare commands")
     parser.add_argument("--calibration", default="calib/people_calibration")
+    parser.add_argument("--images", default="", help="images built from nothing: all, or a vendor folder's name")
     arguments = parser.parse_args()
+    images = measure_images(arguments.images)  # first: it refuses a wrong word
     compiled = resolved_name(arguments.compile_network)
     cells = benched_cells()
     print(f"bench: {arguments.network} with random weights; three minutes on two cores, longer beside other work")
@@ -116,6 +121,7 @@ def main() -> None:
     if cells:
         source = random_reference(compiled, FOLDER)
         content["compilation"] = measure_compilation(source, Path(arguments.calibration), Path(arguments.set), cells)
+    content["images"] = images
     write_json(FOLDER / "bench.json", content)
     draw(content, FOLDER / "bench.png")
     print(table(content))

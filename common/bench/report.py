@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from common.bench.images import image_lines
+from common.bench.page import sentence
 from common.files import replacing
 
 OURS, PLAIN, GREY = "#2a6f97", "#d08c60", "#8d99ae"
@@ -42,7 +44,8 @@ def table(content: dict[str, Any]) -> str:
             f"{row['images']:>6} images     {row['people']:>10}{row['seconds']:>10.1f}"
             f"{1000 * row['seconds'] / row['people']:>8.0f} ms{row['peak_bytes'] / 1e6:>12.0f} MB"
         )
-    return "\n".join(lines + _compilation_lines(content.get("compilation")))
+    lines += ["", sentence(content["page"])] if content.get("page") else []
+    return "\n".join(lines + _compilation_lines(content.get("compilation")) + image_lines(content.get("images")))
 
 
 def _compilation_lines(compilation: dict[str, Any] | None) -> list[str]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "br"}
+import common.report
+from common.report_pictures import Pictures
+
+VOID = {"meta", "link", "img", "br", "wbr", "input"}
+
+
+def without_pictures(patch):
+    """Pictures are not encoded, and no chart is drawn, to save time: patch is pytest's monkeypatch."""
+    patch.setattr(Pictures, "_encoded", lambda self, path: (str(path).encode(), 1, int(path.exists())))
+    patch.setattr(common.report, "charts", lambda rows, pictures: [])
 
 
 class Page(HTMLParser):

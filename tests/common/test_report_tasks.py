@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-import common.report
 from common.cell_results import CellResults
 from common.files import read_json, write_json
-from common.report import make_command, make_report
+from common.report import make_report
+from common.report_cell import make_command
 from tests.common.cell_fixture import CHIP
-from tests.common.report_page import Page
+from tests.common.report_page import Page, without_pictures
 
 
 @pytest.fixture
@@ -17,9 +17,7 @@ def whole_project(whole_cells, made_cells, tmp_path, test_chip, monkeypatch):
     """Cells of all three tasks, which a test may break. Pictures are not encoded, to save time."""
     for source in (whole_cells, made_cells):
         shutil.copytree(source / "out", tmp_path / "out", copy_function=shutil.copy2, dirs_exist_ok=True)
-    monkeypatch.setattr(
-        common.report, "inline_picture", lambda path: {"data": "data:,", "width": 1, "height": int(path.exists())}
-    )
+    without_pictures(monkeypatch)
     return tmp_path
 
 
