@@ -55,6 +55,7 @@ PARTS ?= parts
 NODES ?=
 JSON ?=
 TESTS ?=
+TEST_WORKERS ?= 2
 BENCH_NETWORK ?= hrnet_tiny
 BENCH_IMAGES ?=
 # These stand in many an environment for other things: they count on the command line only.
@@ -404,7 +405,7 @@ weights: | $(COMMON)
 
 # The vendor folders' own tests run in their own environments, so those are made first.
 test: $(COMMON) $(LOCAL_VENDORS:%=.venv/%/ready)
-	.venv/common/bin/python -m pytest $(TESTS)
+	.venv/common/bin/python -m pytest $(or $(TESTS),-n $(TEST_WORKERS) --dist loadfile)
 
 lint: $(COMMON)
 	.venv/common/bin/ruff check .

@@ -48,6 +48,7 @@ class Toolkit:
             "LANG": "C.UTF-8",
             "HOME": "/tmp",
             "PYTHONHASHSEED": "0",
+            "MALLOC_PERTURB_": "255",  # what is allocated begins as zeros: also the bytes that the toolkit never fills
             "PYTHONDONTWRITEBYTECODE": "1",
             "TQDM_DISABLE": "1",
             **{key: value for key, value in os.environ.items() if key == "LD_LIBRARY_PATH"},
