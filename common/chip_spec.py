@@ -11,7 +11,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from common.decode_spec import PositiveInt, Strict
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-RESERVED_NAMES = {"all", "bench", "drawn", "float", "images", "jobs", "report", "sets", "toolbox", "train"}  # folders that out/ uses itself
+RESERVED_NAMES = {
+    "all",
+    "bench",
+    "drawn",
+    "float",
+    "images",
+    "jobs",
+    "report",
+    "sets",
+    "toolbox",
+    "train",
+}  # folders that out/ uses itself
 
 
 def _check_name(name: str) -> str:

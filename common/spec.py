@@ -238,9 +238,7 @@ def _validate(kind: type[BaseModel], content: dict[str, Any], where: str) -> Any
         problems = "; ".join(
             f"{_place(problem)}: {problem['msg'].removeprefix('Value error, ')}" for problem in error.errors()
         )
-        raise UserError(
-            f"{where}: {problems}", "the keys are explained in docs/adding_a_model.md"
-        ) from None
+        raise UserError(f"{where}: {problems}", "the keys are explained in docs/adding_a_model.md") from None
 
 
 def _place(problem: Any) -> str:
