@@ -139,6 +139,6 @@ def run_command(
     if is_remote():
         words.remove("--rm")  # its files are fetched when it has ended
         away = [sys.executable, "-m", "common", "remote_container", program, str(job)]
-        return [*away, *words, "--volume", JOB, image, script, JOB, *inside]
+        return [*away, *words, image, script, JOB, *inside]
     mounts = ["--volume", f"{job}:{JOB}", "--volume", f"{Path('common').resolve()}:{COMMON}:ro"]
     return [program, "run", *words, *mounts, image, script, JOB, *inside]

@@ -34,7 +34,7 @@ def send(program: str, container: str, job: Path) -> dict[str, tuple[int, int]]:
     sent: dict[str, tuple[int, int]] = {}
 
     def owned(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        name = PurePosixPath(member.name)
+        name = PurePosixPath(member.name).relative_to(JOB.lstrip("/"))
         if name.parts and not travels(name):
             return None
         member.uid, member.gid = os.getuid(), os.getgid()
@@ -42,10 +42,12 @@ def send(program: str, container: str, job: Path) -> dict[str, tuple[int, int]]:
         sent[str(name)] = (member.size, int(member.mtime))
         return member
 
-    with subprocess.Popen([program, "cp", "--archive", "-", f"{container}:{JOB}"], stdin=subprocess.PIPE) as process:
+    # Into the root, with the folder itself: so it is made, and belongs to the user. (`cp --archive` would look the user
+    # up in the image's passwd, where nobody's own id stands.)
+    with subprocess.Popen([program, "cp", "-", f"{container}:/"], stdin=subprocess.PIPE) as process:
         try:
             with tarfile.open(fileobj=process.stdin, mode="w|", dereference=True) as archive:
-                archive.add(job, ".", filter=owned)
+                archive.add(job, JOB.lstrip("/"), filter=owned)
         except BrokenPipeError:
             pass  # its own words follow
         process.stdin.close()
