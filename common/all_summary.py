@@ -61,9 +61,8 @@ def failure_of(cell: CellResults, failures: Sequence[dict[str, Any]]) -> str | N
     return None
 
 
-def figures(cell: CellResults) -> str:
-    """One line about a built cell: size, the metric before and after, the agreement, the rung."""
-    facts = cell.facts()
+def figures(facts: dict[str, Any]) -> str:
+    """One line of CellResults.facts(): size, the metric before and after, the agreement, the rung."""
     words = [f"{size_in_words(facts['artifact_bytes']):>8}"]
     if facts["metric_float"] is not None and facts["metric_chip"] is not None:
         metric = f"{facts['metric']} {facts['metric_float']:.3f} -> {facts['metric_chip']:.3f}"
@@ -77,17 +76,24 @@ def figures(cell: CellResults) -> str:
 
 def line_of(name: str, failures: Sequence[dict[str, Any]], out: Path = OUT) -> Line:
     """What became of a cell that was to be built."""
-    cell = CellResults(out / name)
+    try:
+        return _line_of(CellResults(out / name), name, failures, out)
+    except UserError as error:  # a damaged file: that cell is red, and the others' lines still come
+        return Line(name, FAILED, f"{error.message}; {error.hint}", None)
+
+
+def _line_of(cell: CellResults, name: str, failures: Sequence[dict[str, Any]], out: Path) -> Line:
     if why := failure_of(cell, failures):
         return Line(name, FAILED, why, None)
     if cell.proof is None:
         return Line(name, FAILED, f"{NOT_FINISHED}; {out}/all/make.log tells how far it came", None)
-    verdict = cell.facts()["state"]
+    facts = cell.facts()
+    verdict = facts["state"]
     if verdict == FAILED or cell.proof["state"] == FAILED:
         red = [step for step in cell.proof["steps"] if step["state"] == FAILED]
         why = "; ".join(f"{step['name']}: {step['figures']}" for step in red) or "its artifact is damaged"
         return Line(name, FAILED, f"{why} ({cell.folder})", FAILED)
-    return Line(name, OK, f"{verdict:<13}  {figures(cell)}", verdict)
+    return Line(name, OK, f"{verdict:<13}  {figures(facts)}", verdict)
 
 
 def explained(line: Line, lines: Sequence[Line]) -> Line:
@@ -131,9 +137,9 @@ def summarize(out: Path = OUT) -> int:
     changed = write_json_if_changed(
         folder / "summary.json", {"version": 1, "cells": [line._asdict() for line in lines]}
     )
-    renew_report(out, changed)
     counts = Counter(line.state for line in lines)
     print(f"\n{len(lines)} cells: {', '.join(f'{counts[state]} {state}' for state in (OK, SKIPPED, FAILED))}")
+    renew_report(out, changed)
     return FAILURE_EXIT if counts[FAILED] else 0
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import numpy as np
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from common.errors import UserError
+
+if TYPE_CHECKING:  # each make reads the names of the sets, and few of them any array
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -17,14 +20,21 @@ class KeypointSet:
     names: K names, in the order of the network's channels.
     flip_pairs: (left, right) indices that change places when the image is mirrored.
     edges: index pairs that are drawn as limbs.
-    sigmas: float64 [K], the per-keypoint constant of OKS (standard deviation relative to the root of the area).
+    deviations: K numbers, the per-keypoint constant of OKS (standard deviation relative to the root of the area).
     """
 
     name: str
     names: tuple[str, ...]
     flip_pairs: tuple[tuple[int, int], ...]
     edges: tuple[tuple[int, int], ...]
-    sigmas: np.ndarray = field(repr=False)
+    deviations: tuple[float, ...] = field(repr=False)
+
+    @cached_property
+    def sigmas(self) -> np.ndarray:
+        """float64 [K]: the deviations."""
+        import numpy as np
+
+        return np.array(self.deviations)
 
     @property
     def count(self) -> int:
@@ -34,6 +44,8 @@ class KeypointSet:
     @property
     def flip_order(self) -> np.ndarray:
         """int64 [K]: the permutation that undoes a mirror image, flipped[:, flip_order]."""
+        import numpy as np
+
         order = np.arange(self.count)
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
@@ -53,9 +65,9 @@ COCO17 = KeypointSet(
         (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
         (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
     ),
-    sigmas=np.array(
-        [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
-         0.089, 0.089]
+    deviations=(
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
+        0.089, 0.089,
     ),
 )  # fmt: skip
 
@@ -72,9 +84,9 @@ MPII16 = KeypointSet(
         (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (8, 12), (12, 11), (11, 10), (8, 13),
         (13, 14), (14, 15),
     ),
-    sigmas=np.array(
-        [0.089, 0.083, 0.107, 0.107, 0.083, 0.089, 0.026, 0.026, 0.026, 0.026, 0.062, 0.072, 0.179, 0.179, 0.072,
-         0.062]
+    deviations=(
+        0.089, 0.083, 0.107, 0.107, 0.083, 0.089, 0.026, 0.026, 0.026, 0.026, 0.062, 0.072, 0.179, 0.179, 0.072,
+        0.062,
     ),
 )  # fmt: skip
 
