@@ -176,7 +176,7 @@ def kept(node: str, operator: str, output: str) -> dict:
 def test_what_the_user_keeps_float_stays_float(make_job, rung):
     folder = make_job("int8")
     plain = compiled(folder, rung["options"])
-    asked = [kept("two", "Conv", "two"), kept("", "Relu", "two.r")]
+    asked = [kept("two", "Conv", "two"), kept("two_r", "Relu", "two.r")]
     record = compiled(folder, rung["options"], keep_float=asked)
     report = record["quantization"]
     (name,) = report["float_layers"]
