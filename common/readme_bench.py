@@ -24,8 +24,7 @@ def rows_of(content: dict[str, Any]) -> str:
     for row in compilation["chips"]:
         what = f"{compilation['network']} for {row['chip']} in {row['precision']}"
         lines.append(
-            f"| {what}: compile | {row['seconds']:.0f} s, {size_in_words(row['peak_memory_bytes'])} at its peak | the "
-            f"vendor's bare commands: {row['bare_seconds']:.0f} s, {size_in_words(row['bare_peak_memory_bytes'])} |"
+            f"| {what}: compile | {row['seconds']:.1f} s | the vendor's bare commands: {row['bare_seconds']:.1f} s |"
         )
         if row["runner_seconds_per_sample"]:
             ours, theirs = row["infer_seconds_per_sample"], row["runner_seconds_per_sample"]
@@ -37,8 +36,7 @@ def rows_of(content: dict[str, Any]) -> str:
     )
     for row in content["growth"]:
         lines.append(
-            f"| a whole evaluation, {row['images']} images, {row['people']} people | {row['seconds']:.1f} s, "
-            f"{size_in_words(row['peak_bytes'])} at its peak | |"
+            f"| a whole evaluation, {row['images']} images, {row['people']} people | {row['seconds']:.1f} s | |"
         )
     if page := content.get("page"):
         opened = f"opens in {page['open']['ready']:.1f} s" if page["open"] else "not opened: no browser"
