@@ -1,6 +1,8 @@
 """`make bench` with very small settings: what it measures is the same both ways, and what it says is all there."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from common.samples import network_inputs
 from common.tasks import task_of
 from tests.common.image_sets import make_set, pose_spec
 from tests.common.tiny_network import make_reference
+from tests.conftest import ROOT
 
 
 @pytest.fixture()
@@ -91,3 +94,10 @@ def test_everything_together(folder, reference, tmp_path, capsys):
         assert word in text
     draw(content, tmp_path / "bench.png")
     assert cv2.imread(str(tmp_path / "bench.png")).shape[1] > 1000
+
+
+def test_a_process_does_not_count_its_parents_memory_as_its_own():
+    large = b"x" * 500_000_000
+    script = "from common.bench.growth import peak_bytes; print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert len(large) > int(done.stdout) > 5_000_000
