@@ -22,7 +22,11 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        except KeyboardInterrupt:  # Ctrl-C in the middle of tidying up
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 @contextmanager
