@@ -10,8 +10,8 @@ import contextlib
 import importlib
 import sys
 
-from common.errors import USAGE_EXIT, UserError, quiet_imports, run
-from common.locks import alone, folder_of
+from common.basics.errors import USAGE_EXIT, UserError, quiet_imports, run
+from common.basics.locks import alone, folder_of
 
 
 def main() -> int | None:

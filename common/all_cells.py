@@ -17,13 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import container, image
-from common.asked import find_source
-from common.chip_spec import ChipSpec
+from common import image
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import replacing, write_json
+from common.cells.variant import DOUBLE, read_variant
+from common.declarations.asked import find_source
+from common.declarations.chip_spec import ChipSpec
+from common.declarations.open_places import open_places
+from common.declarations.spec import MODELS_FOLDER, ModelSpec, chip_names, load_chip, load_model, model_names
+from common.engines import container
 from common.environment import choose_python, read_versions
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import replacing, write_json
-from common.open_places import open_places
 from common.plan import (
     DOUBLES,
     OUT,
@@ -35,8 +38,6 @@ from common.plan import (
     say_engines,
     write_requests,
 )
-from common.spec import MODELS_FOLDER, ModelSpec, chip_names, load_chip, load_model, model_names
-from common.variant import DOUBLE, read_variant
 
 FOLDER = OUT / "all"
 FAILURES = FOLDER / "failures"

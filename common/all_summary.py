@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.cell_results import OUT, CellResults, find_cells
-from common.errors import FAILURE_EXIT, UserError, run
-from common.files import read_json, write_json_if_changed
-from common.wording import number_in_words, size_in_words
+from common.basics.errors import FAILURE_EXIT, UserError, run
+from common.basics.files import read_json, write_json_if_changed
+from common.basics.wording import number_in_words, size_in_words
+from common.cells.cell_results import OUT, CellResults, find_cells
 
 FOLDER = OUT / "all"
 OK, SKIPPED, FAILED = "ok", "skipped", "failed"

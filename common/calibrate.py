@@ -17,15 +17,15 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from common.errors import UserError, run
-from common.files import folder_fingerprint, replacing_folder, sha256_file, write_json
-from common.imageset import ImageSet, Instance
+from common.basics.errors import UserError, run
+from common.basics.files import folder_fingerprint, replacing_folder, sha256_file, write_json
+from common.calibration.lint import Finding, Subject, lint
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.keypoints import keypoint_set
+from common.declarations.spec import ModelSpec
 from common.job import Cell
-from common.keypoints import keypoint_set
-from common.lint import Finding, Subject, lint
-from common.preprocess import denormalize
+from common.preprocessing.preprocess import denormalize
 from common.samples import network_inputs
-from common.spec import ModelSpec
 from common.tasks import Task, task_of, whole_images
 from common.tasks.topdown import DETECTION_SCORE
 

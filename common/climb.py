@@ -19,18 +19,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import engine
-from common.cell_results import CellResults
-from common.chip_spec import RungSpec
+from common.basics.errors import UserError, run
+from common.basics.files import read_json, sha256_file, write_json
+from common.basics.memory import expected_bytes
+from common.cells.cell_results import CellResults
+from common.cells.made_from import digest_of, made_from, other_engine
 from common.compare import compare_cell, marks
-from common.errors import UserError, run
+from common.declarations.chip_spec import RungSpec
+from common.engines import engine
 from common.evaluate import evaluate_cell
-from common.files import read_json, sha256_file, write_json
+from common.evaluation.unsimulated import write_unsimulated
 from common.job import Cell, rung_entry
-from common.made_from import digest_of, made_from, other_engine
-from common.memory import expected_bytes
 from common.proof import FAILED, PASSED, judge_agreement, judge_metric
-from common.unsimulated import write_unsimulated
 
 # What a rung makes beside its artifact, in the order in which it is made.
 MEASURED = ("infer.json", "outputs.npz", "compare.json", "predictions.json", "metrics.json")

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError, run
-from common.files import read_json, write_json
+from common.basics.errors import UserError, run
+from common.basics.files import read_json, write_json
+from common.declarations.keypoints import keypoint_set
+from common.declarations.spec import ModelSpec
+from common.decoding.predictions import check_finite
 from common.job import Cell
-from common.keypoints import keypoint_set
-from common.predictions import check_finite
 from common.samples import load_arrays
-from common.spec import ModelSpec
 from common.tasks import Outputs, instance_of, task_of
 
 SQNR_LIMIT_DB = 200.0  # JSON has no infinity: equal outputs count as 200 dB, far above float32's own 150

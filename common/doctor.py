@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import environment, machine_facts
-from common.errors import FAILURE_EXIT, run
-from common.machine_facts import Engine, declared, numbers, version_in
-from common.memory import machine_bytes
-from common.vendor_checkup import ENVIRONMENTS, VendorFolder, made
-from common.wording import size_in_words
+from common import environment
+from common.basics.errors import FAILURE_EXIT, run
+from common.basics.memory import machine_bytes
+from common.basics.wording import size_in_words
+from common.engines import machine_facts
+from common.engines.machine_facts import Engine, declared, numbers, version_in
+from common.engines.vendor_checkup import ENVIRONMENTS, VendorFolder, made
 
 OK, MISSING, OPTIONAL = "ok", "missing", "optional"
 COLORS = {OK: "32", MISSING: "31", OPTIONAL: "33"}  # ANSI

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from common.draw_evidence import Evidence, Pair, load_evidence
-from common.draw_figure import (
+from common.basics.errors import run
+from common.basics.files import write_json
+from common.drawing.evidence import Evidence, Pair, load_evidence
+from common.drawing.figure import (
     PALE_INK,
     WARNING_INK,
     Text,
@@ -24,11 +26,9 @@ from common.draw_figure import (
     output_figure,
     save_picture,
 )
-from common.draw_image import image_pair
-from common.draw_maps import heatmap_channels, maps_of, output_rows
-from common.draw_person import person_pair
-from common.errors import run
-from common.files import write_json
+from common.drawing.image import image_pair
+from common.drawing.maps import heatmap_channels, maps_of, output_rows
+from common.drawing.person import person_pair
 from common.job import Cell
 
 PANEL = 620  # the longest side of a large panel, in pixels

@@ -16,13 +16,13 @@ import numpy as np
 from tqdm import tqdm
 
 from common import plan
-from common.draw_comparison import Style, agreement_in_words, compare_picture
-from common.draw_figure import save_picture
-from common.draw_networks import Frame, Sides, find_sides, mean_agreement
-from common.errors import USAGE_EXIT, UserError, run
-from common.person_boxes import FileBoxes, Finder, find_finder
-from common.progress import Progress
-from common.user_pictures import picture_paths, read_picture, read_stored
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.progress import Progress
+from common.datasets.user_pictures import picture_paths, read_picture, read_stored
+from common.drawing.comparison import Style, agreement_in_words, compare_picture
+from common.drawing.figure import save_picture
+from common.drawing.networks import Frame, Sides, find_sides, mean_agreement
+from common.drawing.person_boxes import FileBoxes, Finder, find_finder
 
 DRAWN = "drawn"  # the folder below out/
 LEAST_PANEL, MOST_PANEL = 640, 1280  # the longer side of a panel, in pixels

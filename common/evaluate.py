@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from common.accuracy import Accuracy, interval, resample
+from common.basics.errors import run
+from common.basics.files import write_json
 from common.compare import marks
-from common.errors import run
-from common.files import write_json
-from common.imageset import ImageSet, Instance
-from common.inference import chip_runner, predict
+from common.datasets.imageset import ImageSet, Instance
+from common.decoding.predictions import Predictions, read_predictions, write_predictions
+from common.evaluation.inference import chip_runner, predict
 from common.job import Cell
-from common.predictions import Predictions, read_predictions, write_predictions
+from common.metrics.accuracy import Accuracy, interval, resample
 from common.samples import evaluation_set, load_arrays
 from common.tasks import Task, task_of
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from common.cell_results import OUT
-from common.errors import USAGE_EXIT, UserError, run
-from common.make_trace import dry_run
-from common.spec import MODELS_FOLDER, ChipSpec, InputSpec, ModelSpec, load_chip, load_model
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.cells.cell_results import OUT
+from common.cells.make_trace import dry_run
+from common.cells.variant import DOUBLE
+from common.declarations.spec import MODELS_FOLDER, ChipSpec, InputSpec, ModelSpec, load_chip, load_model
 from common.tasks import task_of
-from common.variant import DOUBLE
 
 # file, made by, meaning; in the order of the build
 FLOAT_CHAIN = [

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from common.errors import UserError, run
-from common.files import replacing, sha256_file, write_json
-from common.job import FloatReference
-from common.onnx_graph import (
+from common.basics.errors import UserError, run
+from common.basics.files import replacing, sha256_file, write_json
+from common.declarations.spec import ModelSpec
+from common.graphs.onnx_graph import (
     Runner,
     check_static,
     graph_inputs,
@@ -34,7 +34,7 @@ from common.onnx_graph import (
     static_hint,
     tensors,
 )
-from common.spec import ModelSpec
+from common.job import FloatReference
 from common.tasks import task_of
 
 RANDOM_SAMPLES, REAL_SAMPLES = 3, 3
@@ -72,7 +72,7 @@ def export(folder: str | os.PathLike) -> dict[str, Any]:
 def _export_torch(reference: FloatReference) -> dict[str, Any]:
     import torch
 
-    from common.export_torch import compare_with_torch, initialize_random, to_onnx
+    from common.checkpoints.export_torch import compare_with_torch, initialize_random, to_onnx
     from models.arch import build_architecture
 
     spec, source = reference.spec, reference.source
@@ -81,7 +81,7 @@ def _export_torch(reference: FloatReference) -> dict[str, Any]:
     if source["kind"] == "random":
         initialize_random(module, spec.input.shape)
     else:
-        from common.checkpoint import load_checkpoint
+        from common.checkpoints.checkpoint import load_checkpoint
 
         _require_weights(spec, Path(source["path"]))
         unpacked = load_checkpoint(module, source["path"])
@@ -120,7 +120,7 @@ def cut_for_chips(
     """
     if spec.decode.kind != "yolov8":
         return model, None
-    from common.detection_cut import cut_detection_head, prove_cut
+    from common.graphs.detection_cut import cut_detection_head, prove_cut
 
     cut, description = cut_detection_head(model, spec, where)
     if cut is model:

@@ -6,10 +6,11 @@ A pass must not change what the graph computes. After every pass that changed so
 before it run on the same random and real inputs; a difference above the tolerance is an error that names the pass.
 
 The yardstick is onnxruntime on the graph exactly as it came. Where it refuses that graph, the yardstick is the same
-graph run one operator at a time (common/node_by_node.py), until a pass has made it run as a whole; fix.json says so.
+graph run one operator at a time (common/graphs/node_by_node.py), until a pass has made it run as a whole; fix.json
+says so.
 
-With BATCH=n the graph takes n samples at once in the end (common/batch.py); n different ones then give what each gives
-alone.
+With BATCH=n the graph takes n samples at once in the end (common/graphs/batch.py); n different ones then give what
+each gives alone.
 """
 
 from __future__ import annotations
@@ -22,14 +23,22 @@ from typing import Any
 import numpy as np
 import onnx
 
-from common.batch import set_batch
-from common.chip_spec import GraphSpec
-from common.errors import UserError, run
-from common.files import replacing, write_json
+from common.basics.errors import UserError, run
+from common.basics.files import replacing, write_json
+from common.declarations.chip_spec import GraphSpec
 from common.fixes import Pass, discover
+from common.graphs.batch import set_batch
+from common.graphs.node_by_node import run_node_by_node
+from common.graphs.onnx_graph import (
+    Runner,
+    check_static,
+    graph_inputs,
+    graph_outputs,
+    load_onnx,
+    operator_counts,
+    opset_of,
+)
 from common.job import Cell
-from common.node_by_node import run_node_by_node
-from common.onnx_graph import Runner, check_static, graph_inputs, graph_outputs, load_onnx, operator_counts, opset_of
 
 # Folding BatchNormalization into a convolution rounds differently in float32: 3e-5 of the output's largest value over
 # HRNet-W32's 293 convolutions, 3e-6 over a small network's 56. A wrong epsilon alone costs more than 1e-3.

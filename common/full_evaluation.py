@@ -4,7 +4,7 @@ python -m common.full_evaluation --model NAME --chip float|CHIP --variant VARIAN
     [--flip 1] [--shard 3/16] [--limit 500] [--scales 0.5,1,2]
 
 The network must have been built. CHIP=float runs out/<model>/float/model.onnx in onnxruntime, a chip its artifact in
-the vendor's simulator. Results: <the network's folder>/eval/<what was asked>/, see common/chunks.py.
+the vendor's simulator. Results: <the network's folder>/eval/<what was asked>/, see common/evaluation/chunks.py.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.asked import positive_number
-from common.chunks import METRICS, RESULTS, Chunks
-from common.errors import USAGE_EXIT, UserError, run
-from common.evaluated_network import EvaluatedNetwork, find_network
-from common.evaluation_result import print_result, write_result
-from common.files import sha256_file
-from common.imageset import ImageSet
-from common.predictions import Predictions
-from common.progress import Progress
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import sha256_file
+from common.basics.progress import Progress
+from common.datasets.imageset import ImageSet
+from common.datasets.set_layout import find_layout
+from common.declarations.asked import positive_number
+from common.decoding.predictions import Predictions
+from common.evaluation.chunks import METRICS, RESULTS, Chunks
+from common.evaluation.evaluated_network import EvaluatedNetwork, find_network
+from common.evaluation.evaluation_result import print_result, write_result
+from common.evaluation.streaming import AHEAD, Method, stream
 from common.samples import input_bytes
-from common.set_layout import find_layout
-from common.streaming import AHEAD, Method, stream
 from common.tasks import Task
 
 REQUEST_VERSION = 1

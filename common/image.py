@@ -16,11 +16,11 @@ import sys
 from collections import deque
 from pathlib import Path
 
-from common import container
-from common.chip_spec import ChipSpec
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import replacing, sha256_file
-from common.spec import load_chip
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import replacing, sha256_file
+from common.declarations.chip_spec import ChipSpec
+from common.declarations.spec import load_chip
+from common.engines import container
 
 LOGS = Path("out") / "images"
 BASE_LABEL = "npumake.base"

@@ -16,12 +16,12 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from common.chip_verdicts import Verdict, graph_for_chips, verdicts
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import to_json
-from common.graph_opening import opening_of
-from common.likely_task import Likeness, known_shapes, likely_task
-from common.onnx_graph import (
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import to_json
+from common.basics.wording import size_in_words
+from common.graphs.chip_verdicts import Verdict, graph_for_chips, verdicts
+from common.graphs.likely_task import Likeness, known_shapes, likely_task
+from common.graphs.onnx_graph import (
     GraphTensor,
     graph_inputs,
     graph_outputs,
@@ -32,7 +32,7 @@ from common.onnx_graph import (
     shape_text,
     tensors,
 )
-from common.wording import size_in_words
+from common.graphs.opening import opening_of
 
 MOST_REASONS = 3
 WIDTH = 15  # of the first column

@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.chip_spec import ChipSpec, RungSpec
-from common.classes import class_names
-from common.errors import UserError, run
-from common.files import read_json, write_json
-from common.keypoints import keypoint_set
-from common.spec import GateSpec, ModelSpec, load_chip, model_from_dict
+from common.basics.errors import UserError, run
+from common.basics.files import read_json, write_json
+from common.declarations.chip_spec import ChipSpec, RungSpec
+from common.declarations.classes import class_names
+from common.declarations.keypoints import keypoint_set
+from common.declarations.spec import GateSpec, ModelSpec, load_chip, model_from_dict
 
 JOB_VERSION = 1
 
@@ -212,8 +212,8 @@ def job_description(cell: Cell) -> dict[str, Any]:
     declared = cell.spec.input
     keep_float: list[dict[str, Any]] = []
     if asked := cell.climb_request["keep_float"]:  # imported here: without it no stage needs onnx for job.json
-        from common.keep_float import resolve
-        from common.onnx_graph import load_onnx
+        from common.declarations.keep_float import resolve
+        from common.graphs.onnx_graph import load_onnx
 
         keep_float = resolve(asked, load_onnx(cell.folder / "model.onnx"), cell.name)
     if len(fixed["inputs"]) != 1:

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cell_results import OUT
-from common.chip_spec import ChipSpec
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import read_json, replacing
-from common.spec import load_chip
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import read_json, replacing
+from common.basics.wording import size_in_words
+from common.cells.cell_results import OUT
+from common.declarations.chip_spec import ChipSpec
+from common.declarations.spec import load_chip
 from common.summary import no_cells
-from common.wording import size_in_words
 
 JOBS = OUT / "jobs"
 README = "README.txt"

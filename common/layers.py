@@ -17,15 +17,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from common import asked, engine, plan
-from common.draw_figure import save_picture
-from common.draw_layers import layer_figure
-from common.errors import USAGE_EXIT, UserError, run
-from common.evaluated_network import FLOAT, find_network
-from common.files import read_json, replacing
+from common import plan
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import read_json, replacing
+from common.basics.memory import expected_bytes, reserved
+from common.declarations import asked
+from common.declarations.spec import load_chip, load_model
+from common.drawing.figure import save_picture
+from common.drawing.layers import layer_figure
+from common.engines import engine
+from common.evaluation.evaluated_network import FLOAT, find_network
 from common.job import Cell
-from common.memory import expected_bytes, reserved
-from common.spec import load_chip, load_model
 
 ROWS = 25  # of the printed table; the file has all
 Text = Annotated[str, Field(min_length=1)]

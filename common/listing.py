@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import run
-from common.open_places import open_places
-from common.spec import MODELS_FOLDER, chip_names, load_chip, load_model, read_yaml
+from common.basics.errors import run
+from common.declarations.open_places import open_places
+from common.declarations.spec import MODELS_FOLDER, chip_names, load_chip, load_model, read_yaml
 
 
 def model_lines() -> list[tuple[str, ...]]:

@@ -10,9 +10,9 @@ import argparse
 import numpy as np
 import onnx
 
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import replacing
-from common.onnx_graph import graph_inputs, load_onnx, run_onnx, shape_text
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import replacing
+from common.graphs.onnx_graph import graph_inputs, load_onnx, run_onnx, shape_text
 
 
 def make_static(model: onnx.ModelProto, shape: list[int]) -> onnx.ModelProto:

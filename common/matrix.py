@@ -26,16 +26,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from common.asked import positive_number
-from common.changed_paths import Touched, read_paths, touched_by
-from common.chip_spec import ChipSpec
-from common.decode_spec import PositiveInt, Strict
-from common.errors import USAGE_EXIT, UserError, run
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.cells.changed_paths import Touched, read_paths, touched_by
+from common.declarations.asked import positive_number
+from common.declarations.chip_spec import ChipSpec
+from common.declarations.decode_spec import PositiveInt, Strict
+from common.declarations.spec import MODELS_FOLDER, chip_names, model_names, read_yaml
+from common.declarations.spec import load_chip as read_chip
+from common.declarations.spec import load_model as read_model
 from common.image import missing_sdk_file
 from common.sdk_file import URLS, licensed_folders
-from common.spec import MODELS_FOLDER, chip_names, model_names, read_yaml
-from common.spec import load_chip as read_chip
-from common.spec import load_model as read_model
 
 LISTS = Path("ci")
 MOST_LEGS = 256  # GitHub starts no more jobs from one matrix

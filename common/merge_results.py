@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.cell_results import OUT
-from common.chunks import METRICS, REQUEST, RESULTS
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import read_json, replacing, sha256_file
-from common.spec import model_names
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import read_json, replacing, sha256_file
+from common.cells.cell_results import OUT
+from common.declarations.spec import model_names
+from common.evaluation.chunks import METRICS, REQUEST, RESULTS
 
 NOT_RESULTS = {"report", "sets", "all", "train", "bench"}  # of out/: made anew from the cells, or of one machine only
 MACHINE_KEYS = {"fingerprint", "folder"}  # of the question: where the same photographs lie on one machine

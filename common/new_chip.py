@@ -12,11 +12,11 @@ import argparse
 import re
 from pathlib import Path
 
-from common.chip_spec import RESERVED_NAMES
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import read_json, replacing_folder, to_json
-from common.open_places import OPEN
-from common.spec import VENDORS_FOLDER, chip_names, model_names
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import read_json, replacing_folder, to_json
+from common.declarations.chip_spec import RESERVED_NAMES
+from common.declarations.open_places import OPEN
+from common.declarations.spec import VENDORS_FOLDER, chip_names, model_names
 
 SKELETON = Path(__file__).parent / "chip_skeleton"
 PLACEHOLDER, BASE_PLACEHOLDER = "NEWCHIP", "BASEIMAGE"

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import onnx
 
-from common.chip_spec import NAME_PATTERN, RESERVED_NAMES
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import replacing
-from common.graph_opening import CHANNELS_LAST, opening_of
-from common.likely_task import Shapes, known_shapes, likely_task
-from common.model_text import declaration
-from common.onnx_graph import load_onnx, shape_text
-from common.open_places import open_places
-from common.spec import MODELS_FOLDER, chip_names, model_names
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import replacing
+from common.declarations.chip_spec import NAME_PATTERN, RESERVED_NAMES
+from common.declarations.model_text import declaration
+from common.declarations.open_places import open_places
+from common.declarations.spec import MODELS_FOLDER, chip_names, model_names
+from common.graphs.likely_task import Shapes, known_shapes, likely_task
+from common.graphs.onnx_graph import load_onnx, shape_text
+from common.graphs.opening import CHANNELS_LAST, opening_of
 
 LARGEST = 2_000_000_000  # bytes of one file of protobuf
 

@@ -20,8 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import container, image
-from common.asked import (
+from common import image
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import write_json_if_changed
+from common.cells.variant import Variant, read_variant
+from common.declarations.asked import (
     file_identity,
     find_source,
     find_spec,
@@ -31,11 +34,9 @@ from common.asked import (
     share,
     user_options,
 )
-from common.chip_spec import ChipSpec
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import write_json_if_changed
-from common.spec import ModelSpec, load_chip
-from common.variant import Variant, read_variant
+from common.declarations.chip_spec import ChipSpec
+from common.declarations.spec import ModelSpec, load_chip
+from common.engines import container
 
 OUT = Path("out")
 # make's variables, as it hands them over: text, empty where unset.

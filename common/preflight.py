@@ -16,11 +16,11 @@ from typing import Any
 import onnx
 from onnx import defs, helper
 
-from common.errors import UserError, run
-from common.files import write_json
+from common.basics.errors import UserError, run
+from common.basics.files import write_json
+from common.declarations.spec import ChipSpec
+from common.graphs.onnx_graph import graph_inputs, graph_outputs, listed, load_onnx, opset_of, shape_text
 from common.job import Cell
-from common.onnx_graph import graph_inputs, graph_outputs, listed, load_onnx, opset_of, shape_text
-from common.spec import ChipSpec
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 NOTE = "note"  # the key of an operator's entry that is text for people, not an attribute

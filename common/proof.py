@@ -12,12 +12,12 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
-from common.cell_results import CellResults, forced_findings
-from common.errors import UserError, run
-from common.files import write_json
+from common.basics.errors import UserError, run
+from common.basics.files import write_json
+from common.cells.cell_results import CellResults, forced_findings
+from common.declarations.spec import GateSpec
 from common.job import Cell
-from common.sidecar import sidecar
-from common.spec import GateSpec
+from common.reporting.sidecar import sidecar
 
 PASSED, FAILED, NOT_APPLICABLE, NOT_JUDGED = "passed", "failed", "not applicable", "not judged"
 NOT_SIMULATED, DOUBLE = "not simulated", "double"

@@ -15,13 +15,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from common.cell_results import OUT, CellResults, find_cells
-from common.errors import UserError, run
-from common.files import read_json, replacing
-from common.open_places import open_places
-from common.readme_bench import bench_table
-from common.spec import MODELS_FOLDER, chip_names, load_chip, load_model
-from common.wording import number_in_words, size_in_words
+from common.basics.errors import UserError, run
+from common.basics.files import read_json, replacing
+from common.basics.wording import number_in_words, size_in_words
+from common.cells.cell_results import OUT, CellResults, find_cells
+from common.declarations.open_places import open_places
+from common.declarations.spec import MODELS_FOLDER, chip_names, load_chip, load_model
+from common.reporting.bench_figures import bench_table
 
 README = Path("README.md")
 PICTURE = Path("docs/demo.png")

@@ -9,12 +9,12 @@ import sys
 
 import numpy as np
 
-from common.errors import UserError, run
-from common.files import replacing
-from common.inference import predict
+from common.basics.errors import UserError, run
+from common.basics.files import replacing
+from common.decoding.predictions import write_predictions
+from common.evaluation.inference import predict
+from common.graphs.onnx_graph import Runner
 from common.job import FloatReference
-from common.onnx_graph import Runner
-from common.predictions import write_predictions
 from common.samples import evaluation_set, load_arrays
 from common.tasks import task_of
 

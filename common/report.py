@@ -19,15 +19,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from common.cell_results import OUT, STATES
-from common.errors import UserError, run
-from common.files import replacing, write_json
-from common.report_cell import cell_view
-from common.report_cells import reported_cells
-from common.report_pictures import Pictures, PictureSize
-from common.wording import Naming, number_in_words, size_in_words
+from common.basics.errors import UserError, run
+from common.basics.files import replacing, write_json
+from common.basics.wording import Naming, number_in_words, size_in_words
+from common.cells.cell_results import OUT, STATES
+from common.reporting.cell import cell_view
+from common.reporting.cells import reported_cells
+from common.reporting.pictures import Pictures, PictureSize
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "reporting" / "templates"
 BETWEEN_TAGS = re.compile(r">\n\s*<")  # half of a browser's nodes would be such line breaks
 TASK_NAMES = {"topdown_pose": "top-down pose", "bottomup_pose": "bottom-up pose", "detection": "detection"}
 MEANINGS = {
@@ -130,7 +130,7 @@ def plain(text: str) -> str:
 
 def chip_titles(chips: set[str]) -> dict[str, str | None]:
     """The titles of chips; None for one whose vendor folder is gone (an old cell stays readable)."""
-    from common.spec import load_chip
+    from common.declarations.spec import load_chip
 
     titles: dict[str, str | None] = {}
     for chip in chips:
@@ -143,7 +143,7 @@ def chip_titles(chips: set[str]) -> dict[str, str | None]:
 
 def charts(rows: Sequence[dict[str, Any]], pictures: Pictures) -> list[dict[str, Any]]:
     """[{"title", "caption", "picture"}]; none where there is too little to compare."""
-    from common.report_charts import ROWS, rung_chart, size_chart, sizes, tried_rungs
+    from common.reporting.charts import ROWS, rung_chart, size_chart, sizes, tried_rungs
 
     found = []
     if len(entries := tried_rungs(rows)) > 1:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from common.errors import UserError, run
-from common.files import replacing, write_json
-from common.imageset import ImageSet, Instance
+from common.basics.errors import UserError, run
+from common.basics.files import replacing, write_json
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.spec import ModelSpec
+from common.graphs.onnx_graph import graph_inputs, load_onnx
 from common.job import FloatReference
-from common.onnx_graph import graph_inputs, load_onnx
-from common.spec import ModelSpec
 from common.tasks import Task, task_of
 
 MAXIMUM_SAMPLES = 256

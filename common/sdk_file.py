@@ -17,9 +17,9 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import sha256_file
-from common.spec import VENDORS_FOLDER, chip_names, load_chip
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import sha256_file
+from common.declarations.spec import VENDORS_FOLDER, chip_names, load_chip
 from common.weights import download
 
 URLS = "SDK_URLS"

@@ -2,8 +2,8 @@
 
     python -m common.status --models "..." --chips "..." ...      the variables of `make all` (common/all_cells.py)
 
-Nothing is written. Whether a cell is up to date is asked of make (common/make_trace.py), which cells a `make all` has
-of common/all_cells.py; so both say here what they will do.
+Nothing is written. Whether a cell is up to date is asked of make (common/cells/make_trace.py), which cells a `make all`
+has of common/all_cells.py; so both say here what they will do.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import all_cells, plan
-from common.cell_results import CellResults, find_cells
-from common.errors import UserError, run
-from common.files import to_json
-from common.make_trace import Pending, dry_run
-from common.spec import chip_names
-from common.variant import DOUBLE
-from common.wording import size_in_words
+from common.basics.errors import UserError, run
+from common.basics.files import to_json
+from common.basics.wording import size_in_words
+from common.cells.cell_results import CellResults, find_cells
+from common.cells.make_trace import Pending, dry_run
+from common.cells.variant import DOUBLE
+from common.declarations.spec import chip_names
 
 STALE, MISSING, UNFINISHED, FAILED, GONE = "stale", "missing", "unfinished", "failed", "chip is gone"
 COLORS = {"proven": "32", FAILED: "31", GONE: "31", STALE: "33", UNFINISHED: "33", MISSING: "33"}  # ANSI

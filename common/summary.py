@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cell_results import OUT, CellResults
-from common.errors import FAILURE_EXIT, USAGE_EXIT, UserError, report_error, run
-from common.wording import Naming, number_in_words, size_in_words
+from common.basics.errors import FAILURE_EXIT, USAGE_EXIT, UserError, report_error, run
+from common.basics.wording import Naming, number_in_words, size_in_words
+from common.cells.cell_results import OUT, CellResults
 
 NUMERIC = {1, 2, 3, 4, 5}
 COLORS = {"proven": "32", "failed": "31", "not judged": "33", "not simulated": "33", "double": "35"}  # ANSI

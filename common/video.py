@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common import plan
-from common.agreement import Agreement
-from common.asked import positive_number
-from common.draw_comparison import Style, compare_picture, people_in_words
-from common.draw_networks import Frame, Sides, find_sides, mean_agreement, shown
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.progress import Progress
+from common.datasets.video_file import Clip, clip_path, writing_clip
+from common.declarations.asked import positive_number
 from common.draw_photo import DRAWN
-from common.errors import USAGE_EXIT, UserError, run
-from common.person_boxes import Finder, find_finder
-from common.progress import Progress
-from common.video_file import Clip, clip_path, writing_clip
+from common.drawing.comparison import Style, compare_picture, people_in_words
+from common.drawing.networks import Frame, Sides, find_sides, mean_agreement, shown
+from common.drawing.person_boxes import Finder, find_finder
+from common.metrics.agreement import Agreement
 
 LEAST_PANEL, MOST_PANEL = 480, 960  # the longer side of a panel, in pixels
 

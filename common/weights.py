@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.errors import UserError, run
-from common.files import sha256_file
-from common.spec import MODELS_FOLDER, ModelSpec, WeightsSpec, load_model
+from common.basics.errors import UserError, run
+from common.basics.files import sha256_file
+from common.declarations.spec import MODELS_FOLDER, ModelSpec, WeightsSpec, load_model
 
 TIMEOUT_SECONDS = 60
 BLOCK = 1 << 18
@@ -57,7 +57,7 @@ def _fetch_and_export(spec: ModelSpec, weights: WeightsSpec, target: Path) -> Pa
 
     The declared hash is the checkpoint's: no two exports are alike to the byte.
     """
-    from common.ultralytics_export import (  # it is heavy
+    from common.checkpoints.ultralytics_export import (  # it is heavy
         checkpoint_name,
         checkpoint_url,
         export_checkpoint,

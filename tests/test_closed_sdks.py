@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from common.engine import DOUBLE_MARK, check_artifact
-from common.errors import UserError
-from common.files import sha256_file
+from common.basics.errors import UserError
+from common.basics.files import sha256_file
+from common.declarations.spec import chip_names, load_chip
+from common.engines.engine import DOUBLE_MARK, check_artifact
 from common.job import Cell
-from common.spec import chip_names, load_chip
 from tests.conftest import ROOT, copy_of_project
 from tests.fake_docker import install
 

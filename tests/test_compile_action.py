@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.files import read_json, sha256_file
+from common.basics.files import read_json, sha256_file
 from tests.common.cell_fixture import make_image_set
 from tests.conftest import ROOT, copy_of_project
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.files import read_json, sha256_file
-from common.spec import chip_names, load_chip
+from common.basics.files import read_json, sha256_file
+from common.declarations.spec import chip_names, load_chip
 from tests.conftest import ROOT
 
 COMPOSE = ROOT / "compose" / "compose.yaml"

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import container, image
-from common.spec import chip_names, load_chip
+from common import image
+from common.declarations.spec import chip_names, load_chip
+from common.engines import container
 from tests.conftest import ROOT, copy_of_project, project_files
 
 HADOLINT = Path(sys.executable).parent / "hadolint"
@@ -291,10 +292,11 @@ def test_make_as_another_user_leaves_nothing_of_roots(tmp_path, project, built):
     words = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}",
              f"--groups={Path('/var/run/docker.sock').stat().st_gid}",
              "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # fmt: skip
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    environment["HOME"] = str(tmp_path)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
     command = [*words, "make", *asked]
-    done = subprocess.run(command, cwd=theirs, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=theirs, env={**kept, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.lstat().st_uid for path in theirs.rglob("*")} == {STRANGER}
     assert (theirs / "out/hrnet_tiny/ncnn/fp32/compile.json").is_file()

@@ -15,9 +15,9 @@ import onnx
 import pytest
 from jsonschema import Draft202012Validator
 
-from common.files import write_json
+from common.basics.files import write_json
+from common.declarations.spec import chip_names, load_chip, load_model, model_names
 from common.job import Cell, job_description, rung_entry
-from common.spec import chip_names, load_chip, load_model, model_names
 from tests.conftest import ROOT
 
 FOLDERS = sorted(path.parent for path in (ROOT / "vendors").glob("*/chip.yaml"))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from common.spec import chip_names, load_chip, model_names
+from common.declarations.spec import chip_names, load_chip, model_names
 
 CHIP = "ncnn"
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from common.files import read_json
+from common.basics.files import read_json
 from tests.conftest import Project
 
 FOLDER = "calib/people_evaluation"

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.declarations.spec import chip_names
 from common.readme import BLOCK, chips_table, fill
-from common.readme_bench import rows_of
-from common.spec import chip_names
+from common.reporting.bench_figures import rows_of
 from tests.conftest import ROOT
 
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import common.spec
+import common.declarations.spec
+from common.basics.files import write_json
 from common.bench.browser import Browser, find_chromium
-from common.files import write_json
 from common.report import TEMPLATES, make_report
 from tests.common.cell_fixture import CHIP
 from tests.common.conftest import made_cells, own_verdicts, vendors  # noqa: F401  fixtures
@@ -30,7 +30,7 @@ def page(made_cells, vendors, tmp_path_factory):  # noqa: F811
     write_json(root / "out/all/summary.json", {"version": 1, "cells": [
         {"cell": SKIPPED, "state": "skipped", "why": why}]})  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.spec, "VENDORS_FOLDER", vendors)
+        patch.setattr(common.declarations.spec, "VENDORS_FOLDER", vendors)
         return make_report(root / "out")
 
 

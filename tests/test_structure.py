@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from common.spec import chip_names, load_chip, model_names
+from common.declarations.spec import chip_names, load_chip, model_names
 from tests.conftest import ROOT, project_files
 
 VENDOR_FILES = (
@@ -34,6 +34,16 @@ def test_every_module_says_what_it_is_for():
     for path in python_files():
         text = path.read_text() if "tests" not in path.parts else ""
         assert not text.strip() or ast.get_docstring(ast.parse(text)), path
+
+
+def test_a_file_of_common_is_a_stage_and_a_folder_of_it_says_what_belongs_there():
+    """The listing of common/ is what make runs; the rest lies in the folder of its subject."""
+    for path in (ROOT / "common").glob("[!_]*.py"):
+        text = path.read_text()
+        assert "\nif __name__ ==" in text or "= sys.argv[1]" in text, f"{path.name} belongs in a folder of its subject"
+    folders = {path.parent for path in python_files() if path.parent.parent == ROOT / "common"}
+    for folder in folders - {ROOT / "common" / name for name in ("chip_skeleton", "toolbox")}:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
 
 
 def test_the_makefile_and_common_name_no_chip_and_the_vendors_no_network():

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import read_json
+from common.basics.files import read_json
 from tests.conftest import ROOT, Project, copy_of_project
 
 SLOW = os.environ.get("SLOW") == "1"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common import container, image
-from common.spec import chip_names, load_chip
+from common import image
+from common.declarations.spec import chip_names, load_chip
+from common.engines import container
 from tests.conftest import ROOT
 from tests.toolbox_fixture import FOLDERS, OWN, asked_run, asks, toolbox
 
@@ -38,7 +39,7 @@ def judge(project: Path, commands: list[list[str]], **variables: str) -> list[st
 @pytest.mark.parametrize("program", container.PROGRAMS)
 @pytest.mark.parametrize("full", [False, True])
 def test_what_the_stages_ask_for_is_allowed(project, monkeypatch, program, full):
-    """The words come from common/container.py and common/image.py themselves: what they change has to be allowed."""
+    """The words come from common/engines/container.py and common/image.py: what they change has to be allowed."""
     asked: list[list[str]] = []
 
     class Process:

@@ -20,8 +20,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from common.engine import double_environment
-from common.spec import chip_names, load_chip
+from common.declarations.spec import chip_names, load_chip
+from common.engines.engine import double_environment
 from tests.common.cell_fixture import make_image_set
 from tests.conftest import ROOT, copy_of_project
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.spec import chip_names, load_chip
+from common.declarations.spec import chip_names, load_chip
 from tests.conftest import ROOT
 from tests.fake_docker import install
 from tests.workflow_machines import commit, fresh_machine, set_limit

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common.spec import chip_names, load_chip
+from common.declarations.spec import chip_names, load_chip
 from tests.conftest import ROOT
 from tests.fake_toolbox_engine import install, parsed
 
@@ -75,7 +75,7 @@ def asks(*words: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def asked_run(toolbox: Toolbox) -> list[str]:
-    """What common/container.py asks for to run a script in a vendor's container."""
+    """What common/engines/container.py asks for to run a script in a vendor's container."""
     job = toolbox.project / "out" / "net" / "chip" / "int8"
     job.mkdir(parents=True)
     words = ["run", "--rm", "--init", "--network", "none", "--user", OWN, "--cap-drop", "ALL"]

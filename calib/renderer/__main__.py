@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from calib.renderer.image_set import render_set
-from common.errors import run
+from common.basics.errors import run
 
 
 def main() -> int:

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from calib.renderer.annotation import CATEGORY, annotate
 from calib.renderer.scene import MOST_PEOPLE, render_scene
 from calib.renderer.seeds import SEED_LIMIT, scene_generator
-from common.errors import UserError
-from common.files import replacing_folder, sha256_file, write_json
+from common.basics.errors import UserError
+from common.basics.files import replacing_folder, sha256_file, write_json
 
 SET_FILE, ANNOTATIONS_FILE, MANIFEST_FILE = "set.yaml", "person_keypoints.json", "manifest.json"
 EXAMPLE_HINT = "compare it with calib/people_evaluation/set.yaml"

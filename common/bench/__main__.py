@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from common.basics.errors import run
+from common.basics.files import write_json, write_json_if_changed
 from common.bench.compilation import benched_cells, measure_compilation
 from common.bench.grouping import measure_grouping
 from common.bench.growth import measure_growth
@@ -21,14 +23,12 @@ from common.bench.images import measure_images
 from common.bench.page import measure_page
 from common.bench.pipeline import measure_parts
 from common.bench.report import draw, table
-from common.errors import run
+from common.datasets.imageset import ImageSet
+from common.declarations.spec import load_model
 from common.export import export
-from common.files import write_json, write_json_if_changed
-from common.imageset import ImageSet
+from common.graphs.onnx_graph import Runner
 from common.job import FloatReference
-from common.onnx_graph import Runner
 from common.plan import OUT
-from common.spec import load_model
 from common.tasks import task_of
 
 FOLDER = OUT / "bench"

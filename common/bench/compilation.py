@@ -15,14 +15,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common import engine
+from common.basics.errors import UserError
+from common.basics.files import folder_fingerprint, read_json, write_json, write_json_if_changed
 from common.calibrate import calibrate_cell
-from common.errors import UserError
-from common.files import folder_fingerprint, read_json, write_json, write_json_if_changed
+from common.declarations.spec import chip_names, load_chip
+from common.engines import engine
 from common.fix import fix_cell
 from common.job import Cell, FloatReference, job_description
 from common.samples import load_arrays, make_samples
-from common.spec import chip_names, load_chip
 
 LIMIT = 1.10  # of npumake's wall time over the bare commands'
 CALIBRATION_SAMPLES = 20

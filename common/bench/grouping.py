@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from common.associative_embedding import group_people, joint_order
 from common.bench.pipeline import median_milliseconds
 from common.bench.straightforward_grouping import group_straightforwardly
-from common.bottomup_maps import maps_of_input
-from common.decode_spec import AssociativeEmbeddingSpec
-from common.keypoints import COCO17
+from common.declarations.decode_spec import AssociativeEmbeddingSpec
+from common.declarations.keypoints import COCO17
+from common.decoding.associative_embedding import group_people, joint_order
+from common.decoding.bottomup_maps import maps_of_input
 
 SIZE = 512
 MISSING = 0.15  # of the joints have no peak: they are looked for by their tags

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError, run
-from common.evaluated_network import FloatNetwork
-from common.files import read_json
+from common.basics.errors import UserError, run
+from common.basics.files import read_json
+from common.evaluation.evaluated_network import FloatNetwork
 from common.full_evaluation import Asked, evaluate
 from common.job import FloatReference
 

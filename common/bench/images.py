@@ -16,12 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import container, image
-from common.chip_spec import ChipSpec
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import write_json
+from common import image
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import write_json
+from common.declarations.chip_spec import ChipSpec
+from common.declarations.spec import chip_names, load_chip
+from common.engines import container
 from common.plan import OUT
-from common.spec import chip_names, load_chip
 
 ALL = "all"
 

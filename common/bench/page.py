@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from common.bench.browser import Browser, find_chromium
-from common.cell_results import OUT, CellResults, find_cells
+from common.cells.cell_results import OUT, CellResults, find_cells
 from common.report import make_report
 
 CELLS, REPEATS = 200, 3

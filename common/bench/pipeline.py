@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from common.accuracy import measure_keypoints
 from common.bench import straightforward_topdown as straightforward
-from common.imageset import ImageSet, Instance
-from common.keypoints import keypoint_set
-from common.onnx_graph import Runner
-from common.preprocess import box_to_center_scale, crop_person, normalize, read_image
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.keypoints import keypoint_set
+from common.evaluation.streaming import FixedInput, stream
+from common.graphs.onnx_graph import Runner
+from common.metrics.accuracy import measure_keypoints
+from common.preprocessing.preprocess import box_to_center_scale, crop_person, normalize, read_image
 from common.samples import with_images
-from common.streaming import FixedInput, stream
 from common.tasks import Task
 
 BATCH = 14  # people that travel together in common.full_evaluation: 8 MB of inputs
@@ -48,7 +48,7 @@ def measure_parts(
     """{"people", "images", "parts": [Part], "inference", "inference_repeated", "overlapped"}, milliseconds per person.
 
     Every part runs alone in one thread, on all the instances, inference in the runner's two. "overlapped" is the
-    wall time of all of it but scoring, reading and decoding beside inference as common/streaming.py does it.
+    wall time of all of it but scoring, reading and decoding beside inference as common/evaluation/streaming.py does it.
     """
     spec, count, name = task.spec, len(instances), network.inputs[0].name
     keypoints = keypoint_set(spec.decode.keypoints)

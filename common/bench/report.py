@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from common.basics.files import replacing
 from common.bench.images import image_lines
 from common.bench.page import sentence
-from common.files import replacing
 
 OURS, PLAIN, GREY = "#2a6f97", "#d08c60", "#8d99ae"
 

@@ -1,6 +1,7 @@
 """Grouping by tags as one would write it down first: joint by joint, person by person, every pixel looked at each time.
 
-What common.associative_embedding.group_people() is measured against, and tested against: it has to find the same.
+What common.decoding.associative_embedding.group_people() is measured against, and tested against: it has to find the
+same.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.assignment import assign
-from common.decode_spec import AssociativeEmbeddingSpec
+from common.declarations.decode_spec import AssociativeEmbeddingSpec
+from common.decoding.assignment import assign
 
 
 def group_straightforwardly(

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.image_file import image_size
-from common.imageset import Instance
-from common.keypoints import KeypointSet
-from common.spec import ModelSpec
+from common.datasets.image_file import image_size
+from common.datasets.imageset import Instance
+from common.declarations.keypoints import KeypointSet
+from common.declarations.spec import ModelSpec
 
 
 def read_photograph(path: Path) -> np.ndarray:

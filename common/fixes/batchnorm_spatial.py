@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from common.errors import UserError
+from common.basics.errors import UserError
 
 ORDER = 20
 LEFTOVERS = {"consumed_inputs": 6, "is_test": 7}  # the opset that removed the attribute

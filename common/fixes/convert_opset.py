@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from onnx import version_converter
 
-from common.errors import UserError
+from common.basics.errors import UserError
 
 ORDER = 52  # after simplify: the shape arithmetic that knows no way down is gone by then
 FIRST_RESIZE_WITH_MODES = 11

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from common.accuracy import Accuracy
-from common.agreement import Agreement
-from common.errors import UserError
-from common.imageset import ImageSet, Instance
-from common.keypoints import keypoint_set
-from common.predictions import Predictions
-from common.spec import ModelSpec
+from common.basics.errors import UserError
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.keypoints import keypoint_set
+from common.declarations.spec import ModelSpec
+from common.decoding.predictions import Predictions
+from common.metrics.accuracy import Accuracy
+from common.metrics.agreement import Agreement
 
 Outputs = dict[str, np.ndarray]
 

@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from common.accuracy import Accuracy, measure_keypoints
-from common.agreement import BOX_TO_AREA, Agreement, match_predictions, oks_of_pairs
-from common.associative_embedding import joint_order
-from common.bottomup import Placement, find_people
-from common.bottomup_maps import check_maps, find_stages, maps_of_input
-from common.errors import UserError
-from common.imageset import ImageSet, Instance
-from common.keypoints import KeypointSet, keypoint_set
-from common.onnx_graph import shape_text
-from common.predictions import Predictions, concatenate
-from common.preprocess import normalize
-from common.spec import ModelSpec
+from common.basics.errors import UserError
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.keypoints import KeypointSet, keypoint_set
+from common.declarations.spec import ModelSpec
+from common.decoding.associative_embedding import joint_order
+from common.decoding.bottomup import Placement, find_people
+from common.decoding.bottomup_maps import check_maps, find_stages, maps_of_input
+from common.decoding.predictions import Predictions, concatenate
+from common.graphs.onnx_graph import shape_text
+from common.metrics.accuracy import Accuracy, measure_keypoints
+from common.metrics.agreement import BOX_TO_AREA, Agreement, match_predictions, oks_of_pairs
+from common.preprocessing.preprocess import normalize
 from common.tasks import Outputs, WholeImageTask, image_size
 
 
 class BottomUp(WholeImageTask):
     """HigherHRNet in an input of fixed size, which holds the whole photograph; decoded as HigherHRNet does.
 
-    What the paper measures, an input size for every photograph, is common.bottomup.PublishedProtocol.
+    What the paper measures, an input size for every photograph, is common.decoding.bottomup.PublishedProtocol.
     """
 
     def __init__(self, spec: ModelSpec):

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from common.accuracy import Accuracy, measure_keypoints
-from common.agreement import BOX_TO_AREA, Agreement, match_predictions, oks_of_pairs
-from common.box_accuracy import measure_boxes
-from common.classes import COCO80, class_names
-from common.detection_decode import decode_images
-from common.detection_head import head_levels
-from common.errors import UserError
-from common.imageset import ImageSet, Instance
-from common.keypoints import KeypointSet, keypoint_set
-from common.letterbox import Letterbox
-from common.object_annotations import INSTANCES_FILE, Objects, objects_of
-from common.predictions import Predictions
-from common.preprocess import normalize
-from common.spec import ModelSpec
+from common.basics.errors import UserError
+from common.datasets.imageset import ImageSet, Instance
+from common.datasets.object_annotations import INSTANCES_FILE, Objects, objects_of
+from common.declarations.classes import COCO80, class_names
+from common.declarations.keypoints import KeypointSet, keypoint_set
+from common.declarations.spec import ModelSpec
+from common.decoding.detection_decode import decode_images
+from common.decoding.detection_head import head_levels
+from common.decoding.predictions import Predictions
+from common.metrics.accuracy import Accuracy, measure_keypoints
+from common.metrics.agreement import BOX_TO_AREA, Agreement, match_predictions, oks_of_pairs
+from common.metrics.box_accuracy import measure_boxes
+from common.preprocessing.letterbox import Letterbox
+from common.preprocessing.preprocess import normalize
 from common.tasks import Outputs, WholeImageTask, image_size
 
 

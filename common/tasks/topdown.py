@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from common.accuracy import Accuracy, measure_keypoints
-from common.agreement import BOX_TO_AREA, Agreement, person_areas
-from common.decode import decode_people, flip_average
-from common.errors import UserError
-from common.imageset import ImageSet, Instance
-from common.keypoints import KeypointSet, keypoint_set
-from common.oks import oks, oks_nms
-from common.onnx_graph import shape_text
-from common.pck import measure_pckh
-from common.predictions import Predictions, check_finite
-from common.preprocess import PIXELS_PER_SCALE, box_to_center_scale, crop_person, normalize
-from common.spec import ModelSpec
+from common.basics.errors import UserError
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.keypoints import KeypointSet, keypoint_set
+from common.declarations.spec import ModelSpec
+from common.decoding.heatmaps import decode_people, flip_average
+from common.decoding.predictions import Predictions, check_finite
+from common.graphs.onnx_graph import shape_text
+from common.metrics.accuracy import Accuracy, measure_keypoints
+from common.metrics.agreement import BOX_TO_AREA, Agreement, person_areas
+from common.metrics.oks import oks, oks_nms
+from common.metrics.pck import measure_pckh
+from common.preprocessing.preprocess import PIXELS_PER_SCALE, box_to_center_scale, crop_person, normalize
 from common.tasks import Outputs, Task
 
 # Without ground truth a proof needs real people: a detector's long tail of empty boxes says nothing.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables are shared with common/toolbox.sh
-# Which commands of the engine the toolbox may ask for: those that common/container.py and common/image.py need, in the
+# Which commands of the engine the toolbox may ask for: those that common/engines/container.py and common/image.py need, in the
 # very form in which they use them. Whatever is not known here is refused: a stage reads strangers' files (checkpoints,
 # graphs), and this is the way out of its container. Sourced by common/toolbox.sh, which sets $project and $engine.
 #

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from common.errors import USAGE_EXIT, UserError
-from common.spec import load_model
+from common.basics.errors import USAGE_EXIT, UserError
+from common.declarations.spec import load_model
 from models.arch.higherhrnet import HigherHRNet
 from models.arch.hourglass import Hourglass
 from models.arch.hrnet import HRNet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.basics.errors import UserError
 
 HEAD_DEVIATION = 0.001  # of a heatmap head's weights, as HRNet's, HigherHRNet's and mmpose's initialisation have it
 

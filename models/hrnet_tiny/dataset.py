@@ -18,9 +18,9 @@ from tqdm import tqdm
 from calib.renderer.annotation import annotate
 from calib.renderer.scene import render_scene
 from calib.renderer.seeds import scene_generator
-from common.files import replacing_folder
-from common.keypoints import KEYPOINT_SETS
-from common.preprocess import box_to_center_scale, clip_ground_truth_box, crop_matrix, normalize
+from common.basics.files import replacing_folder
+from common.declarations.keypoints import KEYPOINT_SETS
+from common.preprocessing.preprocess import box_to_center_scale, clip_ground_truth_box, crop_matrix, normalize
 
 CHUNK = 16  # scenes that a rendering process does at a time
 ROTATION, SCALE, SHIFT = 15.0, 0.15, 0.03  # augmentation: degrees, factor, share of the crop

@@ -26,13 +26,13 @@ import torch
 from torch import distributed, nn
 from tqdm import tqdm
 
-from common.decode import decode_people
-from common.errors import USAGE_EXIT, UserError, run
-from common.files import replacing
-from common.keypoints import KEYPOINT_SETS
-from common.oks import oks
-from common.preprocess import box_to_center_scale, clip_ground_truth_box
-from common.spec import ModelSpec, load_model
+from common.basics.errors import USAGE_EXIT, UserError, run
+from common.basics.files import replacing
+from common.declarations.keypoints import KEYPOINT_SETS
+from common.declarations.spec import ModelSpec, load_model
+from common.decoding.heatmaps import decode_people
+from common.metrics.oks import oks
+from common.preprocessing.preprocess import box_to_center_scale, clip_ground_truth_box
 from models.arch import build
 from models.arch.blocks import initialize
 from models.hrnet_tiny.dataset import Crops, render_corpus

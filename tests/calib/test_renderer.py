@@ -16,8 +16,8 @@ from calib.renderer.annotation import HIDDEN, UNLABELLED, VISIBLE
 from calib.renderer.image_set import render_set
 from calib.renderer.scene import render_scene
 from calib.renderer.seeds import PURPOSES, scene_generator
-from common.errors import UserError
-from common.keypoints import KEYPOINT_SETS
+from common.basics.errors import UserError
+from common.declarations.keypoints import KEYPOINT_SETS
 
 SET = "renderer: people\npurpose: evaluation\nseed: 3\npeople: 9\n"
 

@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 import yaml
 
+from common.basics.files import sha256_file, write_json
 from common.calibrate import calibrate
 from common.compare import compare_cell
+from common.datasets.imageset import ImageSet
+from common.declarations.keypoints import COCO17
+from common.decoding.predictions import write_predictions
 from common.evaluate import metrics
-from common.files import sha256_file, write_json
-from common.imageset import ImageSet
 from common.job import Cell, FloatReference, job_description
-from common.keypoints import COCO17
-from common.predictions import write_predictions
 from common.samples import load_arrays, make_samples
 from common.tasks import task_of
 from tests.common.cell_networks import OUTPUTS, SPECS, STANDING

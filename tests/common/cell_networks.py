@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from common.bottomup import Placement
-from common.imageset import ImageSet, Instance
-from common.preprocess import crop_matrix
-from common.spec import ModelSpec, model_from_dict
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.spec import ModelSpec, model_from_dict
+from common.decoding.bottomup import Placement
+from common.preprocessing.preprocess import crop_matrix
 from common.tasks import Outputs, Task
 from common.tasks.topdown import geometry
 

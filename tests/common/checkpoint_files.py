@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import torch
 
-from common import likely_model
+from common.checkpoints import likely_model
 
 # The networks' own names with as few of them as there can be.
 ARCHITECTURE = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import common.spec
+import common.declarations.spec
 from tests.common.cell_fixture import CHIP, make_cell, make_chip
 
 # The artifact is the noise that this "chip" adds; every compilation leaves a line in compiled.txt.
@@ -56,7 +56,7 @@ LADDER = [
 def cell(tmp_path, monkeypatch):
     """A cell that is ready to climb LADDER; the vendor's scripts run in the tests' own Python."""
     make_chip(tmp_path / "vendors")
-    monkeypatch.setattr(common.spec, "VENDORS_FOLDER", tmp_path / "vendors")
+    monkeypatch.setattr(common.declarations.spec, "VENDORS_FOLDER", tmp_path / "vendors")
     monkeypatch.chdir(tmp_path)
     make_cell(Path("."), "int8")
     python = Path(".venv", CHIP, "bin", "python")

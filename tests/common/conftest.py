@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import common.set_layout
-import common.spec
+import common.datasets.set_layout
+import common.declarations.spec
 from common.draw import draw_cell
 from common.job import Cell
 from common.proof import prove
@@ -19,7 +19,7 @@ from tests.common.cell_fixture import make_cell, make_chip
 def own_verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is known about image sets from earlier checks is the tests' own, and not the checkout's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.set_layout, "VERDICTS", tmp_path_factory.mktemp("verdicts"))
+        patch.setattr(common.datasets.set_layout, "VERDICTS", tmp_path_factory.mktemp("verdicts"))
         yield
 
 
@@ -34,7 +34,7 @@ def vendors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def test_chip(vendors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """vendors/ holds testchip and nothing else."""
-    monkeypatch.setattr(common.spec, "VENDORS_FOLDER", vendors)
+    monkeypatch.setattr(common.declarations.spec, "VENDORS_FOLDER", vendors)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def made_cells(vendors: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """
     root = tmp_path_factory.mktemp("cells")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.spec, "VENDORS_FOLDER", vendors)
+        patch.setattr(common.declarations.spec, "VENDORS_FOLDER", vendors)
         for variant, noise, model, weights in (
             ("fp32", 0.0, "toy_pose", "published"),
             ("int8", 0.12, "toy_pose", "published"),
@@ -63,7 +63,7 @@ def whole_cells(vendors: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """
     root = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.spec, "VENDORS_FOLDER", vendors)
+        patch.setattr(common.declarations.spec, "VENDORS_FOLDER", vendors)
         for task, noise in (("bottomup_pose", 0.03), ("detection", 0.3)):
             for variant in ("fp32", "int8"):
                 cell = Cell(make_cell(root, variant, noise if variant == "int8" else 0.0, model=task, task=task))

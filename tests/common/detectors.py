@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from common.spec import ModelSpec, model_from_dict
+from common.declarations.spec import ModelSpec, model_from_dict
 
 SIZE = 64
 NOTHING = -20.0  # a class logit that no threshold lets through

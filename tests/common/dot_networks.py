@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from common.draw_networks import Sides
-from common.errors import UserError
-from common.evaluated_network import EvaluatedNetwork
-from common.preprocess import denormalize
+from common.basics.errors import UserError
+from common.drawing.networks import Sides
+from common.evaluation.evaluated_network import EvaluatedNetwork
+from common.preprocessing.preprocess import denormalize
 from common.tasks import Outputs, task_of
 from tests.common.cell_networks import CLASSES, NEVER, STANDING, expectations, gaussians, spec_of
 

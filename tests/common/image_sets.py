@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.keypoints import COCO17
-from common.spec import ModelSpec, model_from_dict
+from common.declarations.keypoints import COCO17
+from common.declarations.spec import ModelSpec, model_from_dict
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

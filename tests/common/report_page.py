@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 import common.report
-from common.report_pictures import Pictures
+from common.reporting.pictures import Pictures
 
 VOID = {"meta", "link", "img", "br", "wbr", "input"}
 

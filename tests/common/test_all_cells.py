@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from common import all_cells, container
-from common.errors import UserError
-from common.files import read_json
-from common.spec import chip_names, load_chip
+from common import all_cells
+from common.basics.errors import UserError
+from common.basics.files import read_json
+from common.declarations.spec import chip_names, load_chip
+from common.engines import container
 from tests.common.plan_fixture import project
 from tests.fake_docker import install
 

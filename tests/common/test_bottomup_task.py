@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.imageset import ImageSet, Instance
-from common.keypoints import COCO17
-from common.predictions import Predictions
-from common.preprocess import denormalize
+from common.basics.errors import UserError
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.keypoints import COCO17
+from common.decoding.predictions import Predictions
+from common.preprocessing.preprocess import denormalize
 from common.tasks import instance_of, task_of
 from common.tasks.bottomup import BottomUp
+from tests.common.decoding.test_bottomup import network, spec_of
 from tests.common.detectors import pose_detector_spec
 from tests.common.image_sets import change_json, make_set, picture
-from tests.common.test_bottomup import network, spec_of
 
 FLIP = COCO17.flip_order
 FRAME = (160, 128)  # width, height; the photographs are 160 x 120

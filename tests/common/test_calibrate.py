@@ -5,15 +5,15 @@ import cv2
 import numpy as np
 import pytest
 
+from common.basics.errors import UserError
+from common.basics.files import sha256_file
 from common.calibrate import box_overlap, calibrate, choose
-from common.errors import UserError
-from common.files import sha256_file
-from common.imageset import ImageSet, Instance
-from common.preprocess import box_to_center_scale, crop_person, denormalize, normalize, read_image
+from common.datasets.imageset import ImageSet, Instance
+from common.preprocessing.preprocess import box_to_center_scale, crop_person, denormalize, normalize, read_image
 from common.tasks import task_of, whole_images
 from tests.common.cell_networks import spec_of
+from tests.common.datasets.test_mpii import mpii_folder
 from tests.common.image_sets import change_json, make_set, person, picture, pose_spec
-from tests.common.test_mpii import mpii_folder
 
 WHOLE = ("bottomup_pose", "detection")  # tasks whose networks see whole photographs
 

@@ -6,9 +6,9 @@ import cv2
 import pytest
 
 from common import calibrate as module
+from common.basics.errors import UserError
+from common.basics.files import folder_fingerprint, write_json
 from common.calibrate import calibrate_cell
-from common.errors import UserError
-from common.files import folder_fingerprint, write_json
 from common.job import Cell
 from tests.common.image_sets import make_set, picture
 from tests.common.tiny_network import make_cell, make_reference

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from common import climb
-from common.cell_results import CellResults
-from common.errors import UserError
-from common.files import read_json, write_json
+from common.basics.errors import UserError
+from common.basics.files import read_json, write_json
+from common.cells.cell_results import CellResults
 from common.job import Cell
 from common.proof import prove
 from tests.common.cell_fixture import CHIP

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from common.imageset import ImageSet
-from common.predictions import Predictions
+from common.datasets.imageset import ImageSet
+from common.decoding.predictions import Predictions
 from common.tasks import task_of
 from tests.common.image_sets import change_json, make_set, person, pose_spec
 

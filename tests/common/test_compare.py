@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from common.agreement import BOX_TO_AREA
+from common.basics.errors import UserError
 from common.compare import SQNR_LIMIT_DB, compare, compare_tensors, cosine_similarity, sqnr_db
-from common.errors import UserError
-from common.keypoints import COCO17
+from common.declarations.keypoints import COCO17
+from common.metrics.agreement import BOX_TO_AREA
 from tests.common.image_sets import pose_spec
 
 # The box with its padding of 1.25 is 48 x 64 image pixels; the maps here are 12 wide, so one heatmap pixel is 4 image

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.imageset import ImageSet, Instance
-from common.predictions import Predictions
-from common.preprocess import read_image
+from common.basics.errors import UserError
+from common.datasets.imageset import ImageSet, Instance
+from common.decoding.predictions import Predictions
+from common.preprocessing.preprocess import read_image
 from common.tasks import instance_of, task_of
 from common.tasks.detection import Detection, box_similarity
 from tests.common.detectors import SIZE, detector_spec, pose_detector_spec, put_object, quiet_head

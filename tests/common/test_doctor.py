@@ -7,11 +7,12 @@ import time
 
 import pytest
 
-from common import doctor, machine_facts
+from common import doctor
+from common.declarations.spec import chip_names, load_chip
 from common.doctor import MISSING, OK, OPTIONAL, in_parallel
-from common.machine_facts import Answer, Engine, declared, engine, processor_features, version_in
-from common.spec import chip_names, load_chip
-from common.vendor_checkup import Environment, VendorFolder
+from common.engines import machine_facts
+from common.engines.machine_facts import Answer, Engine, declared, engine, processor_features, version_in
+from common.engines.vendor_checkup import Environment, VendorFolder
 from tests.conftest import ROOT
 
 PYTHON = [sys.executable, "-S", "-E"]  # without site-packages: what a bare machine has
@@ -233,13 +234,13 @@ def test_an_image_counts_only_under_the_folders_own_name(tmp_path):
     ],
 )
 def test_what_this_machine_cannot_do_is_said_first(tmp_path, monkeypatch, further, expected):
-    monkeypatch.setattr("common.vendor_checkup.processor_features", lambda: ["sse", "avx"])
+    monkeypatch.setattr("common.engines.vendor_checkup.processor_features", lambda: ["sse", "avx"])
     text = "".join(line + "\n" for line in CHIP.partition("sdk:")[0].splitlines() if not line.startswith("memory"))
     assert expected in cures(vendor(tmp_path, text, further))[0][0]
 
 
 def test_features_that_the_system_does_not_tell_are_no_lack(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.vendor_checkup.processor_features", lambda: None)
+    monkeypatch.setattr("common.engines.vendor_checkup.processor_features", lambda: None)
     assert cures(vendor(tmp_path, CHIP.partition("sdk:")[0], "cpu: [avx]\n")) == []
 
 

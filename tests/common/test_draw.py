@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from common.basics.errors import UserError
+from common.basics.files import read_json
+from common.declarations.keypoints import COCO17, MPII16
 from common.draw import MARGIN, PANEL, draw_cell, further_indices
-from common.draw_figure import Text, channel_figure, heatmap_tiles, letter
-from common.draw_person import Sample, joints_in_words, worst_joints
-from common.draw_skeleton import (
+from common.drawing.figure import Text, channel_figure, heatmap_tiles, letter
+from common.drawing.person import Sample, joints_in_words, worst_joints
+from common.drawing.skeleton import (
     SIDE_COLORS,
     draw_skeleton,
     panel_size,
@@ -19,10 +22,7 @@ from common.draw_skeleton import (
     points_on_panel,
     side_of_edge,
 )
-from common.errors import UserError
-from common.files import read_json
 from common.job import Cell
-from common.keypoints import COCO17, MPII16
 from tests.common.cell_fixture import CHIP, make_cell
 from tests.common.cell_networks import STANDING
 

@@ -7,14 +7,15 @@ import cv2
 import numpy as np
 import pytest
 
-from common import draw_networks, draw_photo
-from common.draw_comparison import Style, compare_picture, fixed_notes
-from common.draw_figure import letter
-from common.draw_networks import Frame, Sides, find_built, find_sides, mean_agreement
+from common import draw_photo
+from common.basics.files import write_json
 from common.draw_photo import draw_pictures, output_paths
-from common.draw_skeleton import SIDE_COLORS
-from common.files import write_json
-from common.person_boxes import Detected, WholePicture
+from common.drawing import networks as draw_networks
+from common.drawing.comparison import Style, compare_picture, fixed_notes
+from common.drawing.figure import letter
+from common.drawing.networks import Frame, Sides, find_built, find_sides, mean_agreement
+from common.drawing.person_boxes import Detected, WholePicture
+from common.drawing.skeleton import SIDE_COLORS
 from tests.common.cell_networks import spec_of
 from tests.common.dot_networks import DotDetector, dotted, refused, save_dotted, sides_of
 

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import engine, inference
+from common.basics.errors import UserError
+from common.basics.files import read_json
 from common.compare import compare_cell
-from common.errors import UserError
+from common.datasets.imageset import ImageSet
+from common.decoding.predictions import read_predictions
+from common.engines import engine
 from common.evaluate import evaluate_cell, metrics
-from common.files import read_json
-from common.imageset import ImageSet
+from common.evaluation import inference
+from common.graphs.onnx_graph import run_onnx
 from common.job import Cell, FloatReference
-from common.onnx_graph import run_onnx
-from common.predictions import read_predictions
 from common.reference import make_reference as run_reference
 from common.samples import load_arrays, make_samples, network_inputs, sample_count
 from common.tasks import task_of

@@ -10,15 +10,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from common import engine, inference
+from common.basics.errors import UserError
+from common.basics.files import read_json, write_json
 from common.compare import compare_cell
-from common.errors import UserError
+from common.datasets.imageset import ImageSet
+from common.decoding.predictions import read_predictions
+from common.engines import engine
 from common.evaluate import evaluate_cell
-from common.files import read_json, write_json
-from common.imageset import ImageSet
+from common.evaluation import inference
+from common.graphs.onnx_graph import run_onnx
 from common.job import Cell, FloatReference
-from common.onnx_graph import run_onnx
-from common.predictions import read_predictions
 from common.reference import make_reference as run_reference
 from common.samples import load_arrays, make_samples, network_inputs
 from common.tasks import task_of

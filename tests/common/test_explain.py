@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from common import explain
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.declarations.spec import chip_names, load_chip, load_model, model_names
 from common.explain import derived_flags, derived_values, variants_of
-from common.spec import chip_names, load_chip, load_model, model_names
 from tests.conftest import ROOT
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from common import export as module
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.basics.files import read_json, write_json
+from common.checkpoints.export_torch import compare_with_torch, initialize_random, to_onnx
 from common.export import export
-from common.export_torch import compare_with_torch, initialize_random, to_onnx
-from common.files import read_json, write_json
-from common.onnx_graph import load_onnx, run_onnx
+from common.graphs.onnx_graph import load_onnx, run_onnx
 from models.arch import build_architecture
 from tests.common.odd_graphs import images, odd_model, odd_outputs, save, spec_content, weights
 

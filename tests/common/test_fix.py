@@ -6,13 +6,13 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from common.chip_spec import GraphSpec
-from common.errors import UserError
-from common.files import read_json, write_json
+from common.basics.errors import UserError
+from common.basics.files import read_json, write_json
+from common.declarations.chip_spec import GraphSpec
 from common.fix import TOLERANCE, fix_cell, fix_graph
 from common.fixes import Pass, discover
-from common.node_by_node import run_node_by_node
-from common.onnx_graph import Runner, graph_inputs, load_onnx, opset_of, run_onnx
+from common.graphs.node_by_node import run_node_by_node
+from common.graphs.onnx_graph import Runner, graph_inputs, load_onnx, opset_of, run_onnx
 from tests.common.odd_graphs import images, odd_model, odd_outputs, save, spec_content
 
 CHIP = GraphSpec(opset=[11, 11], ir_version=7)

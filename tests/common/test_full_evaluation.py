@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from common import full_evaluation
-from common.errors import UserError
-from common.evaluated_network import FloatNetwork
+from common.basics.errors import UserError
+from common.datasets.imageset import ImageSet
+from common.evaluation.evaluated_network import FloatNetwork
 from common.full_evaluation import Asked, evaluate
-from common.imageset import ImageSet
+from common.graphs.onnx_graph import run_onnx
 from common.job import FloatReference
-from common.onnx_graph import run_onnx
 from common.samples import load_arrays, network_inputs
 from common.tasks import task_of
 from tests.common.image_sets import change_json, make_set, pose_spec

@@ -9,11 +9,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from common import inspect_onnx
-from common.chip_verdicts import graph_for_chips
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.declarations.spec import chip_names, load_chip
+from common.graphs.chip_verdicts import graph_for_chips
+from common.graphs.likely_task import known_shapes, likely_task
 from common.inspect_onnx import describe, nodes_of, warnings_of
-from common.likely_task import known_shapes, likely_task
-from common.spec import chip_names, load_chip
 from tests.common.detectors import detector_onnx
 from tests.common.odd_graphs import odd_model, save
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from common import job_folder
-from common.errors import UserError
-from common.spec import chip_names, load_chip
+from common.basics.errors import UserError
+from common.declarations.spec import chip_names, load_chip
 from tests.conftest import ROOT
 
 # A chip with options, of which one is a file; and one that needs no container.

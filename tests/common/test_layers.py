@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from common import layers as module
-from common.draw_layers import layer_figure, short, styles
-from common.errors import UserError
-from common.files import sha256_file, write_json
+from common.basics.errors import UserError
+from common.basics.files import sha256_file, write_json
+from common.drawing.layers import layer_figure, short, styles
 from common.layers import LayerReport, read_report, table
 
 NAMES = ["stem", "body", "head", "scores"]

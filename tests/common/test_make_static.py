@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from common import make_static as module
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.graphs.onnx_graph import check_static, graph_inputs, graph_outputs, load_onnx, run_onnx
 from common.make_static import make_static
-from common.onnx_graph import check_static, graph_inputs, graph_outputs, load_onnx, run_onnx
 from tests.common.odd_graphs import INPUT_SHAPE, images, odd_model, odd_outputs, save
 
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from common import matrix as module
-from common.changed_paths import Touched, read_paths, touched_by
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.cells.changed_paths import Touched, read_paths, touched_by
+from common.declarations.spec import chip_names, load_chip, load_model, model_names
 from common.matrix import families, legs_of, main, matrix
-from common.spec import chip_names, load_chip, load_model, model_names
 from tests.conftest import ROOT
 
 CLOSED = [name for name in chip_names() if not load_chip(name).local]

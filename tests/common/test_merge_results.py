@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.cell_results import CellResults
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.cells.cell_results import CellResults
 from common.merge_results import main, merge
 
 CELL = "tiny/testchip/int8"

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.declarations.spec import load_chip
 from common.new_chip import check_name, new_chip, open_files, shared_files
-from common.spec import load_chip
 from tests.conftest import ROOT, copy_of_project
 
 NAME = "kx900"

@@ -11,9 +11,9 @@ import yaml
 from onnx import helper, numpy_helper
 
 from common import new_model
-from common.errors import UserError
-from common.open_places import OPEN, open_places, refuse_open_places
-from common.spec import load_model, model_from_dict
+from common.basics.errors import UserError
+from common.declarations.open_places import OPEN, open_places, refuse_open_places
+from common.declarations.spec import load_model, model_from_dict
 from tests.common.detectors import detector_onnx
 from tests.common.test_inspect_onnx import network
 from tests.conftest import ROOT

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
-from common.files import folder_fingerprint, read_json
+from common.basics.errors import UserError
+from common.basics.files import folder_fingerprint, read_json
 from common.plan import write_plan
 from tests.common.plan_fixture import SPEC, asked, family, own_network, project, written
 

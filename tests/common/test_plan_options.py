@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
-from common.files import read_json
+from common.basics.errors import UserError
+from common.basics.files import read_json
 from common.plan import write_plan
 from tests.common.plan_fixture import family, own_network, project
 

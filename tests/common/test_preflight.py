@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, helper
 
-from common.errors import UserError
-from common.files import read_json
+from common.basics.errors import UserError
+from common.basics.files import read_json
+from common.declarations.spec import ChipSpec
 from common.fix import fix_cell, fix_graph
 from common.preflight import check_problems, find_problems, preflight
-from common.spec import ChipSpec
 from tests.common.odd_graphs import images, odd_model
 from tests.common.test_fix import CHIP, make_cell
 

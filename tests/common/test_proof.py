@@ -7,12 +7,12 @@ import os
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.files import read_json, write_json
+from common.basics.errors import UserError
+from common.basics.files import read_json, write_json
+from common.declarations.spec import GateSpec
 from common.job import Cell
-from common.preprocess import box_to_center_scale, to_image
+from common.preprocessing.preprocess import box_to_center_scale, to_image
 from common.proof import judge_agreement, judge_export, judge_fix, judge_metric, judge_preflight, prove, verdict
-from common.spec import GateSpec
 from tests.common.cell_fixture import CHIP, make_cell
 
 GATE = GateSpec(oks=0.95, ap_drop=0.03)
@@ -187,7 +187,7 @@ def test_the_sidecar_holds_hashes_of_all_that_went_in(made_cells):
 
 
 def test_the_sidecar_s_words_compute_what_npumake_computes(made_cells):
-    """Follow its formulas by hand, for a box that is too wide, and hold them against common/preprocess.py."""
+    """Follow its formulas by hand, for a box that is too wide, and hold them against preprocessing/preprocess.py."""
     sidecar = read_json(made_cells / "out/toy_pose" / CHIP / "int8/artifact.json")
     ready, decode = sidecar["preprocessing"], sidecar["decode"]
     assert ready["chip_flags"]["--mean"] == "123.675,116.28,103.53"

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-import common.report_pictures
-import common.spec
-from common.cell_results import CellResults, find_cells
-from common.errors import UserError
-from common.files import read_json, write_json
+import common.declarations.spec
+import common.reporting.pictures
+from common.basics.errors import UserError
+from common.basics.files import read_json, write_json
+from common.basics.wording import size_in_words
+from common.cells.cell_results import CellResults, find_cells
 from common.report import make_report
-from common.report_cell import make_command
-from common.wording import size_in_words
+from common.reporting.cell import make_command
 from tests.common.cell_fixture import CHIP
 from tests.common.report_page import Page, without_pictures
 
@@ -27,7 +27,7 @@ def built(made_cells, vendors, tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
     shutil.copytree(made_cells / "out", root / "out", copy_function=shutil.copy2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.spec, "VENDORS_FOLDER", vendors)
+        patch.setattr(common.declarations.spec, "VENDORS_FOLDER", vendors)
         return root, Page(make_report(root / "out").read_text())
 
 
@@ -157,7 +157,7 @@ def test_pictures_are_inside_and_small(built):
 
 def test_a_page_of_many_cells_shows_the_worst_and_the_median_sample_only(project, monkeypatch):
     assert make_report(project / "out").read_text().count("<b>Further samples.</b>") == 3
-    monkeypatch.setattr(common.report_pictures, "FEW_CELLS", 2)
+    monkeypatch.setattr(common.reporting.pictures, "FEW_CELLS", 2)
     text = make_report(project / "out").read_text()
     assert "Further samples" not in text and text.count("<b>Worst of 12 samples.</b>") == 3
 

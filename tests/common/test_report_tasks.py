@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from common.cell_results import CellResults
-from common.files import read_json, write_json
+from common.basics.files import read_json, write_json
+from common.cells.cell_results import CellResults
 from common.report import make_report
-from common.report_cell import make_command
+from common.reporting.cell import make_command
 from tests.common.cell_fixture import CHIP
 from tests.common.report_page import Page, without_pictures
 

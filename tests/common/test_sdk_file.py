@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from common.errors import UserError
+from common.basics.errors import UserError
+from common.declarations.spec import chip_names, load_chip
 from common.sdk_file import fetch_sdk, licensed_folders, main
-from common.spec import chip_names, load_chip
 from tests.conftest import ROOT
 
 CHIP = next(name for name in chip_names() if load_chip(name).sdk.files)

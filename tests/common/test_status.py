@@ -12,11 +12,11 @@ import pytest
 
 from common import status
 from common.all_cells import Choice
-from common.cell_results import CellResults
-from common.errors import UserError
-from common.make_trace import Pending, dry_run, read_trace
+from common.basics.errors import UserError
+from common.cells.cell_results import CellResults
+from common.cells.make_trace import Pending, dry_run, read_trace
+from common.cells.variant import Variant
 from common.plan import Asked
-from common.variant import Variant
 
 TRACE = """Makefile:223: update target 'out/m/c/int8/preflight.json' due to: vendors/c/chip.yaml
 printf '%-11s %s\\n' 'preflight' 'm/c/int8'
@@ -177,7 +177,7 @@ def test_a_request_is_compared_without_what_only_an_engine_knows(tmp_path):
 
 def test_every_file_of_a_request_has_its_words(monkeypatch):
     monkeypatch.setattr(status.plan, "image_sets", lambda arguments, calibrated: ({"folder": "e"}, {"folder": "c"}))
-    from common.spec import load_model
+    from common.declarations.spec import load_model
 
     cell = Asked("ncnn", "int8", Variant("int8"), {"gate": None}, True)
     choice = Choice({"hrnet_tiny": load_model("hrnet_tiny")}, {}, {"hrnet_tiny": {}}, {"hrnet_tiny": [cell]}, {})

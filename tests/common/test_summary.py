@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
-from common.files import read_json, write_json
+from common.basics.errors import UserError
+from common.basics.files import read_json, write_json
+from common.basics.wording import Naming
 from common.summary import failures, headers, print_summary, table
-from common.wording import Naming
 from tests.common.cell_fixture import CHIP, make_cell
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_a_damaged_proof_is_an_error(tmp_path, test_chip):
 
 
 def test_every_red_step_is_told(made_cells, tmp_path):
-    from common.cell_results import CellResults
+    from common.cells.cell_results import CellResults
 
     proof = read_json(made_cells / "out" / TOY / "int8/proof.json")
     proof["steps"][5] |= {"state": "failed", "figures": "OKS 0.1"}

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.imageset import ImageSet, Instance
-from common.keypoints import COCO17, MPII16
-from common.predictions import Predictions
-from common.preprocess import box_to_center_scale, crop_person, normalize
+from common.basics.errors import UserError
+from common.datasets.imageset import ImageSet, Instance
+from common.declarations.keypoints import COCO17, MPII16
+from common.decoding.predictions import Predictions
+from common.preprocessing.preprocess import box_to_center_scale, crop_person, normalize
 from common.tasks import instance_of, task_of
 from common.tasks.topdown import TopDown, geometry, heatmaps_of, instance_scores
 from tests.common.image_sets import change_json, make_set, picture, pose_spec

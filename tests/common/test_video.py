@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from common import draw_networks, video, video_file
-from common.errors import UserError
-from common.person_boxes import Detected, WholePicture
+from common import video
+from common.basics.errors import UserError
+from common.datasets import video_file
+from common.datasets.video_file import Clip, clip_path, usable_encoders, writing_clip
+from common.drawing import networks as draw_networks
+from common.drawing.person_boxes import Detected, WholePicture
 from common.video import draw_clip
-from common.video_file import Clip, clip_path, usable_encoders, writing_clip
 from tests.common.dot_networks import DotDetector, dotted, refused, sides_of
 from tests.common.test_draw_photo import drawn_at
 

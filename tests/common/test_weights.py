@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.spec import WeightsSpec, model_from_dict
+from common.basics.errors import UserError
+from common.declarations.spec import WeightsSpec, model_from_dict
 from common.weights import fetch_weights
 from tests.common.odd_graphs import spec_content
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from common.files import write_json
+from common.basics.files import write_json
 from tests.common.image_sets import pose_spec
 
 

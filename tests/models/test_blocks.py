@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
+from common.basics.errors import UserError
 from models.arch.blocks import BasicBlock, check_sides, initialize
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
+from common.basics.errors import UserError
 from models.arch.higherhrnet import HigherHRNet
 from models.arch.hrnet import HRNet
 from tests.models.published_names import names_of, parameter_count, published_names

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
-from common.export_torch import to_onnx
+from common.basics.errors import UserError
+from common.checkpoints.export_torch import to_onnx
 from models.arch.hourglass import Hourglass, HourglassModule
 from tests.models.published_names import names_of, parameter_count, published_names
 

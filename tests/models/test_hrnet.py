@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
+from common.basics.errors import UserError
 from models.arch import build, build_architecture
 from models.arch.blocks import initialize
 from models.arch.hrnet import HRNet

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from common.errors import UserError
-from common.preprocess import box_to_center_scale, clip_ground_truth_box, crop_person, normalize
-from common.spec import load_model
+from common.basics.errors import UserError
+from common.declarations.spec import load_model
+from common.preprocessing.preprocess import box_to_center_scale, clip_ground_truth_box, crop_person, normalize
 from models.hrnet_tiny import dataset, train
 from models.hrnet_tiny.dataset import Crops, render_corpus
 

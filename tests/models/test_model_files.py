@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from common.keypoints import KEYPOINT_SETS
-from common.spec import load_model, model_names
+from common.declarations.keypoints import KEYPOINT_SETS
+from common.declarations.spec import load_model, model_names
 from models.arch import build
 
 NAMES = sorted({path.parent.name for path in model_names().values()})

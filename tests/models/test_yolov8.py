@@ -8,9 +8,9 @@ import onnx
 import pytest
 import torch
 
-from common.errors import UserError
-from common.export_torch import initialize_random, to_onnx
-from common.onnx_graph import Runner
+from common.basics.errors import UserError
+from common.checkpoints.export_torch import initialize_random, to_onnx
+from common.graphs.onnx_graph import Runner
 from models.arch.blocks import initialize
 from models.arch.yolov8 import BINS, STRIDES, Distances, YOLOv8
 from tests.models.published_names import parameter_count

@@ -1,0 +1,1 @@
+"""The calibration lint: units, range, colour order, duplicates, overlap with the evaluation images."""

@@ -1,0 +1,1 @@
+"""Weights as their authors publish them: read without trusting them, renamed, and exported to ONNX."""

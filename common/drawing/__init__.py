@@ -1,0 +1,1 @@
+"""Pictures: skeletons, boxes and maps, float beside chip."""

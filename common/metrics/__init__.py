@@ -1,0 +1,1 @@
+"""How good and how alike: COCO AP of keypoints and boxes, PCKh, OKS, agreement of two networks."""

@@ -1,0 +1,168 @@
+"""`make bench`: npumake beside the vendor's bare commands, with a vendor folder that is made up here."""
+
+import json
+import sys
+import textwrap
+from pathlib import Path
+
+import cv2
+import pytest
+import yaml
+
+import common.declarations.spec
+from common.basics.errors import UserError
+from common.basics.files import read_json, write_json
+from common.bench import compilation as module
+from common.bench.compilation import benched_cells, measure_compilation, run_bare
+from common.bench.report import draw, table
+from common.job import Cell
+from tests.common.image_sets import make_set, pose_spec
+from tests.common.tiny_network import tiny_network
+
+COMPILE = """
+    import hashlib, json, pathlib, sys
+    job = pathlib.Path(sys.argv[1])
+    asked = json.loads((job / "job.json").read_text())
+    assert asked["rung"] == {"number": 1, "name": "max", "options": {"calibration": "max"}}, asked
+    assert len(list((job / "calib").glob("*.npy"))) == 12
+    assert not (job / "cache").exists() and not (job / "compile.json").exists()
+    (job / "cache").mkdir()
+    (job / "net.bin").write_bytes(b"artifact")
+    digest = hashlib.sha256(b"artifact").hexdigest()
+    (job / "compile.json").write_text(json.dumps({
+        "artifact": ["net.bin"], "files": {"net.bin": {"bytes": 8, "sha256": digest}}, "artifact_bytes": 8}))
+"""
+INFER = """
+    import pathlib, sys
+    (pathlib.Path(sys.argv[1]) / "outputs.npz").write_bytes(b"outputs")
+"""
+RESULT = {"seconds": 0.5, "steps": {"transform": 0.2, "deploy": 0.3}, "peak_memory_bytes": 2_000_000_000,
+          "runner_seconds_per_sample": 40.0}  # fmt: skip
+
+
+def vendor(folder, chips, precisions, calibrated, bare=None):
+    folder.mkdir(parents=True)
+    content = {
+        "chips": chips, "title": "t", "artifact": "x", "precisions": precisions, "calibrated": calibrated,
+        "engines": ["local"],
+        "sdk": {"name": "Tool", "version": "1", "licence": "none", "get": "nowhere"},
+        "simulator": "none", "proven": "no", "operators": {},
+        "graph": {"opset": [11, 11], "ir_version": 7},
+        "rungs": {"int8": [{"name": "max", "title": "m", "options": {"calibration": "max"}},
+                           {"name": "other", "title": "o"}]} if "int8" in precisions else {},
+    }  # fmt: skip
+    (folder / "chip.yaml").write_text(yaml.safe_dump(content))
+    for name, text in (("compile.py", COMPILE), ("infer.py", INFER)):
+        (folder / name).write_text(textwrap.dedent(text))
+    if bare is not None:
+        (folder / "bare_commands.py").write_text(f"print('a tool speaks')\nprint({json.dumps(bare)!r})\n")
+    python = folder.parent.parent / ".venv" / folder.name / "bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+
+
+@pytest.fixture
+def reference(tmp_path, monkeypatch):
+    """An exported float network in out/bench/tester/float; the vendor folder family, with two chips."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(common.declarations.spec, "VENDORS_FOLDER", Path("vendors"))
+    vendor(tmp_path / "vendors/family", ["first", "second"], ["fp32", "int8"], ["int8"], RESULT)
+    folder = Path("out/bench/tester/float")
+    source = {"kind": "random", "origin": "random", "path": None}
+    spec = pose_spec().model_dump(mode="json")
+    write_json(folder / "source.json", {"version": 1, "model": "tester", "spec": spec, "source": source})
+    write_json(folder / "export.json", {})
+    tiny_network(folder / "model.onnx")
+    return folder
+
+
+def sets(tmp_path):
+    return make_set(tmp_path / "calibration", images=12), make_set(tmp_path / "evaluation", images=3, seed=1)
+
+
+def test_vendors_that_offer_bare_commands_are_found(tmp_path, reference):
+    vendor(tmp_path / "vendors/none", ["third"], ["int8"], ["int8"])
+    vendor(tmp_path / "vendors/wide", ["fourth"], ["fp16", "hybrid"], ["hybrid"], RESULT)
+    assert sorted(benched_cells()) == [("first", "int8"), ("fourth", "hybrid")]
+
+
+def test_both_ways_are_measured_and_told(tmp_path, reference):
+    measured = measure_compilation(reference, *sets(tmp_path), benched_cells(), repeats=2)
+    json.dumps(measured, allow_nan=False)
+    assert measured["left_out"] == [] and (measured["network"], measured["limit"]) == ("tester", 1.10)
+    (row,) = measured["chips"]
+    assert (row["chip"], row["precision"], row["runs"], row["samples"]) == ("first", "int8", 2, 3)
+    assert row["bare_seconds"] == 0.5 and row["bare_steps"] == RESULT["steps"]
+    assert row["ratio"] == pytest.approx(row["seconds"] / 0.5) and row["seconds"] > 0
+    assert row["peak_memory_bytes"] > 1_000_000 and row["bare_peak_memory_bytes"] == 2_000_000_000
+    assert row["times_faster"] == pytest.approx(40.0 / row["infer_seconds_per_sample"])
+    # The folder of the network under its own name is not touched.
+    assert sorted(path.name for path in Path("out").iterdir()) == ["bench"]
+
+    content = read_json(made_bench(tmp_path)) | {"compilation": measured}
+    lines = table(content).splitlines()
+    (line,) = [line for line in lines if line.startswith("first int8")]
+    assert " 0.5 " in line and " 40.00" in line and ("above the limit" in line) == (row["ratio"] > 1.10)
+    draw(content, tmp_path / "bench.png")
+    assert cv2.imread(str(tmp_path / "bench.png")).shape[0] > 800
+    row |= {"ratio": 1.11, "runner_seconds_per_sample": None, "times_faster": None}
+    (line,) = [line for line in table(content).splitlines() if line.startswith("first int8")]
+    assert line.endswith("above the limit") and " - " in line
+    draw(content, tmp_path / "bench.png")
+    row["ratio"] = 1.0999
+    assert "above the limit" not in table(content)
+
+
+def made_bench(tmp_path):
+    """A bench.json of the other parts, with figures from nowhere."""
+    part = {"name": "crop", "ours": 1.0, "plain": None}
+    write_json(tmp_path / "bench.json", {
+        "machine": {"processor": "p", "cores": 2, "threads": 2, "load_before": 0.1, "onnxruntime": "1"},
+        "network": "n", "set": "s", "repeats": 1,
+        "pipeline": {"parts": [part], "people": 1, "images": 1, "around": 1.0, "inference": 9.0, "share": 0.1,
+                     "overlapped": 9.0},
+        "grouping": {"people": 1, "width": 9, "height": 9, "ours": 1.0, "plain": 2.0, "merge": 1.0},
+        "growth": [{"images": 1, "people": 1, "seconds": 1.0, "peak_bytes": 1}],
+    })  # fmt: skip
+    return tmp_path / "bench.json"
+
+
+def test_a_chip_that_cannot_be_measured_is_left_out_with_the_reason(tmp_path, reference):
+    vendor(tmp_path / "vendors/bare", ["bare"], ["int8"], ["int8"], RESULT | {"seconds": 0})
+    vendor(tmp_path / "vendors/gone", ["gone"], ["int8"], ["int8"], RESULT)
+    (tmp_path / ".venv/gone/bin/python").unlink()
+    cells = [(chip, "int8") for chip in ("gone", "bare", "first")]
+    measured = measure_compilation(reference, *sets(tmp_path), cells, repeats=1)
+    assert [row["chip"] for row in measured["chips"]] == ["first"]
+    assert [row["chip"] for row in measured["left_out"]] == ["gone", "bare"]
+    assert "environment of" in measured["left_out"][0]["why"] and "seconds" in measured["left_out"][1]["why"]
+    content = read_json(made_bench(tmp_path)) | {"compilation": measured}
+    assert "left out: gone: the environment" in table(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "Invalid JSON"),
+        ("print('done')", "Invalid JSON"),
+        ("print('{\"seconds\": 1}')", "steps: Field required"),
+        (f"print({json.dumps(RESULT | {'seconds': -1})!r})", "seconds: Input should be greater than 0"),
+        (f"print({json.dumps(RESULT | {'seconds': float('nan')})!r})", "seconds"),
+        (f"print({json.dumps(RESULT | {'steps': {'a': -2}})!r})", r"steps\.a"),
+        (f"print({json.dumps(RESULT | {'more': 1})!r})", "more"),
+        (f"print({json.dumps(RESULT)!r}); print('one more line')", "Invalid JSON"),
+        (f"print({json.dumps(RESULT)!r}); raise SystemExit('ERROR: broke\\nHINT: mend')", "broke"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path, reference, text, said):
+    (tmp_path / "vendors/family/bare_commands.py").write_text(text)
+    cell = tmp_path / "out/tester/first/int8"
+    write_json(cell / "request.json", {"model": "tester", "chip": "first", "variant": "int8", "precision": "int8"})
+    with pytest.raises(UserError, match=said):
+        run_bare(Cell(cell))
+
+
+def test_a_long_compilation_is_measured_once(monkeypatch, tmp_path, reference):
+    monkeypatch.setattr(module, "LONG_SECONDS", 0.001)
+    measured = measure_compilation(reference, *sets(tmp_path), benched_cells())
+    assert measured["chips"][0]["runs"] == 1
