@@ -293,10 +293,8 @@ def test_make_as_another_user_leaves_nothing_of_roots(tmp_path, project, built):
              f"--groups={Path('/var/run/docker.sock').stat().st_gid}",
              "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # fmt: skip
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    command = [*words, "make", *asked]
-    done = subprocess.run(
-        command, cwd=theirs, env={**kept, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
+    kept["HOME"] = str(tmp_path)
+    done = subprocess.run([*words, "make", *asked], cwd=theirs, env=kept, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.lstat().st_uid for path in theirs.rglob("*")} == {STRANGER}
     assert (theirs / "out/hrnet_tiny/ncnn/fp32/compile.json").is_file()
