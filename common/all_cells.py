@@ -35,6 +35,7 @@ from common.plan import (
     climb_request,
     engine_request,
     image_sets,
+    request_files,
     say_engines,
     write_requests,
 )
@@ -170,15 +171,24 @@ def with_engines(choice: Choice) -> dict[str, str]:
     return failed
 
 
+def requests_of(choice: Choice, arguments: argparse.Namespace) -> dict[Path, dict[str, Any] | None]:
+    """The request files of all cells that can be built, with their content. Reads the image sets; writes nothing."""
+    asked = {model: cells for model, cells in choice.asked.items() if cells}
+    if not asked:
+        return {}
+    calibrated = any(cell.calibrated for cells in asked.values() for cell in cells)
+    evaluation, calibration = image_sets(arguments, calibrated)
+    files: dict[Path, dict[str, Any] | None] = {}
+    for model, cells in asked.items():
+        files |= request_files(choice.models[model], choice.sources[model], evaluation, calibration, cells)
+    return files
+
+
 def write_all(choice: Choice, failed: dict[str, str], arguments: argparse.Namespace) -> None:
     """Write the requests of all cells, and the two files of out/all."""
-    asked = [cell for cells in choice.asked.values() for cell in cells]
-    if asked:
-        evaluation, calibration = image_sets(arguments, any(cell.calibrated for cell in asked))
-        for model, cells in choice.asked.items():
-            if cells:
-                spec, source = choice.models[model], choice.sources[model]
-                write_requests(spec, source, evaluation, calibration, cells)
+    write_requests(
+        [choice.models[model] for model, cells in choice.asked.items() if cells], requests_of(choice, arguments)
+    )
     names = [f"{model}/{cell.chip}/{cell.text}" for model, cells in choice.asked.items() for cell in cells]
     with replacing(FOLDER / "cells.txt") as temporary:
         temporary.write_text("\n".join(names) + "\n", encoding="utf-8")

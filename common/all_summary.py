@@ -130,7 +130,9 @@ def summarize(out: Path = OUT) -> int:
     lines = [explained(line, lines) for line in lines]
     lines += [Line(name, FAILED, why, None) for name, why in asked["failed"].items()]
     lines += [Line(name, SKIPPED, why, None) for name, why in asked["skipped"].items()]
-    lines.sort(key=lambda line: line.cell)
+    lines.sort(
+        key=lambda line: (line.state != SKIPPED, line.cell)
+    )  # what was built: above the counts
     if not lines:
         raise UserError("there is no cell to build", "see make list; MODELS= and CHIPS= choose")
     print_lines(lines, max(len(line.cell) for line in lines))

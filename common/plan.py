@@ -158,17 +158,11 @@ def request_files(
     return files
 
 
-def write_requests(
-    spec: ModelSpec,
-    source: dict[str, Any],
-    evaluation: dict[str, Any],
-    calibration: dict[str, Any] | None,
-    cells: Sequence[Asked],
-    spec_path: str = "",
-) -> None:
-    """Write the files of a network's request, only where they differ."""
-    link_aliases(spec)
-    for path, content in request_files(spec, source, evaluation, calibration, cells, spec_path).items():
+def write_requests(specs: Sequence[ModelSpec], files: dict[Path, dict[str, Any] | None]) -> None:
+    """Write the files of these networks' requests (request_files), only where they differ."""
+    for spec in specs:
+        link_aliases(spec)
+    for path, content in files.items():
         write_json_if_changed(path, content)
 
 
@@ -205,7 +199,7 @@ def write_plan(arguments: argparse.Namespace) -> None:
     engines = {one.chip: engine_request(chips[one.chip], one.chip, one.variant, job_only) for one in asked}
     say_engines(engines)
     asked = [one._replace(climb=one.climb | engines[one.chip]) for one in asked]
-    write_requests(spec, source, evaluation, calibration, asked, arguments.spec)
+    write_requests([spec], request_files(spec, source, evaluation, calibration, asked, arguments.spec))
     # Last: this is the file that make asks for, and it stands for all of the above.
     write_json_if_changed(OUT / spec.name / "plan.json", {"version": 1, "cells": arguments.cells})
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import all_cells, plan
+from common import all_cells
 from common.basics.errors import UserError, run
 from common.basics.files import to_json
 from common.basics.wording import size_in_words
@@ -95,23 +95,12 @@ def figures(cell: CellResults) -> str:
     return "  ".join(words)
 
 
-def request_files(choice: all_cells.Choice, arguments: argparse.Namespace) -> dict[Path, dict[str, Any] | None]:
-    """The request files that a `make all` would write for the cells that it can build."""
-    calibrated = any(cell.calibrated for cells in choice.asked.values() for cell in cells)
-    evaluation, calibration = plan.image_sets(arguments, calibrated)
-    files: dict[Path, dict[str, Any] | None] = {}
-    for model, cells in choice.asked.items():
-        if cells:
-            files |= plan.request_files(choice.models[model], choice.sources[model], evaluation, calibration, cells)
-    return files
-
-
 def status(arguments: argparse.Namespace) -> tuple[list[Line], dict[str, list[str]]]:
     """(a line for each cell that is or would be built, {why: names} of those that make all skips)."""
     choice = all_cells.choose(arguments)
     asked = [f"{model}/{cell.chip}/{cell.text}" for model, cells in choice.asked.items() for cell in cells]
     try:
-        otherwise = asked_otherwise(request_files(choice, arguments))
+        otherwise = asked_otherwise(all_cells.requests_of(choice, arguments))
     except UserError:  # an image set was not rendered yet: make all does that first
         otherwise = {}
     found = {cell.name: cell for cell in find_cells() if _is_asked(cell, choice, arguments)}

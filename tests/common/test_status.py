@@ -176,12 +176,12 @@ def test_a_request_is_compared_without_what_only_an_engine_knows(tmp_path):
 
 
 def test_every_file_of_a_request_has_its_words(monkeypatch):
-    monkeypatch.setattr(status.plan, "image_sets", lambda arguments, calibrated: ({"folder": "e"}, {"folder": "c"}))
+    monkeypatch.setattr(status.all_cells, "image_sets", lambda arguments, calibrated: ({"folder": "e"}, {"folder": "c"}))
     from common.declarations.spec import load_model
 
     cell = Asked("ncnn", "int8", Variant("int8"), {"gate": None}, True)
     choice = Choice({"hrnet_tiny": load_model("hrnet_tiny")}, {}, {"hrnet_tiny": {}}, {"hrnet_tiny": [cell]}, {})
-    files = status.request_files(choice, argparse.Namespace())
+    files = status.all_cells.requests_of(choice, argparse.Namespace())
     assert {path.name for path in files} == set(status.ASKED_BY)
 
 
