@@ -6,7 +6,7 @@ import pytest
 
 from common.basics.errors import UserError
 from common.declarations.spec import chip_names
-from common.readme import BLOCK, chips_table, fill
+from common.readme import BLOCK, chips_table, fill, models_table
 from common.reporting.bench_figures import rows_of
 from tests.conftest import ROOT
 
@@ -15,9 +15,10 @@ TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING
 INVENTED = {"mychip", "kx900", "mynet"}  # names of chips that a reader is about to make
 
 
-def test_the_table_of_chips_is_the_generated_one():
-    blocks = {match[2]: match[3] for match in BLOCK.finditer(TEXTS["README.md"])}
+def test_the_tables_of_chips_and_networks_are_the_generated_ones():
+    blocks = {match[2]: match[3] for text in TEXTS.values() for match in BLOCK.finditer(text)}
     assert blocks["chips"] == chips_table()
+    assert blocks["models"] == models_table()
 
 
 def test_the_table_of_figures_is_filled():
