@@ -1,4 +1,4 @@
-"""`make new-chip NAME=mychip`: a vendor folder for a chip that npumake does not know yet, to be completed.
+"""`make new-chip NAME=name`: a vendor folder for a chip that npumake does not know yet, to be completed.
 
     python -m common.new_chip --name NAME
 
@@ -32,7 +32,7 @@ def check_name(name: str, root: Path) -> None:
     root: of the project. A word that the Makefile or common/ use for something else is no name of a chip either: they
     name no chip (a test checks that), and the word would be one then.
     """
-    example = "make new-chip NAME=mychip"
+    example = "make new-chip NAME=name"
     if not name:
         raise UserError("how is the chip called? NAME= is not set", example, USAGE_EXIT)
     if not CHIP_NAME.fullmatch(name):
