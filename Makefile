@@ -42,6 +42,7 @@ TOOLBOX_INDEX ?=
 ENGINE ?= $(TOOLBOX)
 BASE ?=
 V ?=
+override V := $(filter-out 0,$(V))
 PYTHON ?= python3
 CHIP ?=
 MODELS ?=
@@ -140,6 +141,8 @@ $(error the toolbox has what the stages need, not what `make $(MAKECMDGOALS)` ne
 endif
 endif
 export PYTHONUNBUFFERED := 1
+# With V=1 the stages show all that the vendors' tools print.
+export V
 export ENGINE
 export BASE
 # Names that stand in some people's environment for other reasons count on the command line only.
@@ -187,22 +190,22 @@ help: ## this text
 	@printf '       DETECTOR=name           what finds people in them for a top-down network: a built network, or boxes.json\n\n'
 	@printf 'Tidy: make clean removes out/ and the rendered image sets; make lint checks the sources\n\n'
 	@printf 'Models: $(ALL_MODELS)\n' | fold -s -w 110
-	@printf 'V=1 shows each command. -j2 builds cells side by side.\n'
+	@printf 'V=1 shows each command, and all that the vendors'\'' tools print. -j2 builds cells side by side.\n'
 
 # --- Environments: made once from pinned requirements -----------------------------------------------------------------
 .venv/common/ready: requirements.txt requirements-test.txt constraints.txt common/environment.py
-	@$(PYTHON) common/environment.py .venv/common requirements.txt requirements-test.txt --constraints constraints.txt
+	$(if $(V),,@)$(PYTHON) common/environment.py .venv/common requirements.txt requirements-test.txt --constraints constraints.txt
 
 .venv/toolbox/%: common/Dockerfile requirements.txt constraints.txt
-	@common/toolbox.sh build
-	@mkdir -p $(@D) && touch $@
+	$(if $(V),,@)common/toolbox.sh build
+	$(if $(V),,@)mkdir -p $(@D) && touch $@
 
 # `make test` and `make bench` go on without a vendor whose Python this machine lacks, and say so.
 ENVIRONMENT_OPTIONS :=
 test bench: ENVIRONMENT_OPTIONS := --optional
 .venv/%/ready: vendors/%/requirements.txt common/environment.py \
 		$$(wildcard $$(addprefix vendors/$$*/,requirements-no-deps.txt .python-version after_install.py))
-	@$(PYTHON) common/environment.py .venv/$* $< $(ENVIRONMENT_OPTIONS) \
+	$(if $(V),,@)$(PYTHON) common/environment.py .venv/$* $< $(ENVIRONMENT_OPTIONS) \
 		$(addprefix --no-deps ,$(wildcard vendors/$*/requirements-no-deps.txt)) \
 		$(addprefix --python-version ,$(wildcard vendors/$*/.python-version)) \
 		$(addprefix --after ,$(wildcard vendors/$*/after_install.py))
@@ -263,7 +266,7 @@ out/%/job.json: out/%/fix.json out/%/request.json out/%/climb.json $$(wildcard v
 
 # The job folder is self-contained; a hard link keeps the size and the time of the file that it stands for.
 out/%/samples.npz: $$(call float_of,$$*)/samples.npz
-	@ln -f $< $@ 2>/dev/null || cp -p $< $@
+	$(if $(V),,@)ln -f $< $@ 2>/dev/null || cp -p $< $@
 
 # Compile, simulate, compare, evaluate: one step, because a precision may have several ways ("rungs" in chip.yaml), and
 # the first that passes the gate is taken. Several targets of a pattern rule are made by one run of its recipe.
@@ -318,7 +321,7 @@ ALL_ASKED = --models '$(MODELS)' --chips '$(CHIPS)' --precisions '$(PRECISION)' 
 all: | $(COMMON) $(call rendered,$(CALIB)) $(call rendered,$(EVAL))
 	$(RUN) all_cells $(ALL_ASKED)
 	+@mkdir -p out/all; NPUMAKE_FAILURES=out/all/failures \
-		$(MAKE) -k built CELL_LIST=out/all/cells.txt MODEL= > out/all/make.log || true
+		$(MAKE) -k built CELL_LIST=out/all/cells.txt MODEL= $(if $(V),| tee,>) out/all/make.log || true
 	$(RUN) all_summary
 
 built: $(CELLS:%=out/%/proof.json)
@@ -360,7 +363,7 @@ status: | $(COMMON)
 
 # On the machine's own Python, standard library only: it has to tell why no environment can be made.
 doctor:
-	@$(PYTHON) -m common doctor
+	$(if $(V),,@)$(PYTHON) -m common doctor
 
 inspect: | $(COMMON)
 	$(RUN) inspect_onnx --onnx '$(ONNX)' --nodes '$(NODES)' --json '$(JSON)'
@@ -428,4 +431,4 @@ ALWAYS:
 
 # Whatever is no rule and no file: an unknown chip, most likely.
 .DEFAULT:
-	@$(ANY_PYTHON) common/unknown_goal.py '$@' $(ALL_CHIPS) $(GOALS)
+	$(if $(V),,@)$(ANY_PYTHON) common/unknown_goal.py '$@' $(ALL_CHIPS) $(GOALS)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import environment
+from common.basics import terminal
 from common.basics.errors import FAILURE_EXIT, run
 from common.basics.memory import machine_bytes
 from common.basics.wording import size_in_words
@@ -183,12 +184,12 @@ def sections(answers: dict[str, Any], vendors: list[VendorFolder]) -> dict[str, 
 
 def print_sections(found: dict[str, list[Line]]) -> None:
     """Aligned lines; colours only on a terminal. What to do stands on lines of its own, behind an arrow."""
-    colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    in_color = terminal.colored()
     width = max(len(line.subject) for lines in found.values() for line in lines)
     for title, lines in found.items():
         print(title)
         for state, subject, detail, cure in lines:
-            word = f"\x1b[{COLORS[state]}m{state:8}\x1b[0m" if colored else f"{state:8}"
+            word = f"\x1b[{COLORS[state]}m{state:8}\x1b[0m" if in_color else f"{state:8}"
             print(f"  {word}  {subject:{width}}  {detail}".rstrip())
             for one in cure.splitlines():
                 print(f"  {'':8}  {'':{width}}  -> {one}")

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import all_cells
+from common.basics import terminal
 from common.basics.errors import UserError, run
 from common.basics.files import to_json
 from common.basics.wording import size_in_words
@@ -130,12 +129,12 @@ def _is_asked(cell: CellResults, choice: all_cells.Choice, arguments: argparse.N
 
 def print_status(lines: Sequence[Line], skipped: dict[str, list[str]]) -> None:
     """One aligned line a cell, the reasons for what is skipped, and the counts."""
-    colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    in_color = terminal.colored()
     header = Line("cell", "state", "make all", "")
     widths = [max(len(line[column]) for line in (header, *lines)) for column in range(3)]
     for line in (header, *lines) if lines else ():
         cell, state, action = (word.ljust(width) for word, width in zip(line[:3], widths, strict=True))
-        if colored and line.state in COLORS:
+        if in_color and line.state in COLORS:
             state = f"\x1b[{COLORS[line.state]}m{state}\x1b[0m"
         print(f"{cell}  {state}  {action}  {line.why}".rstrip())
     if skipped:

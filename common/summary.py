@@ -8,12 +8,11 @@ Standard library only, because it runs also when nothing was to be done.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.basics import terminal
 from common.basics.errors import FAILURE_EXIT, USAGE_EXIT, UserError, report_error, run
 from common.basics.wording import Naming, number_in_words, size_in_words
 from common.cells.cell_results import OUT, CellResults
@@ -90,10 +89,10 @@ def print_summary(chip: str, names: Sequence[str], out: Path = OUT) -> int:
         if cell.proof is None:
             raise UserError(f"{cell.name} has no proof.json in {cell.folder}", "run the same make again")
     facts = [cell.facts() for cell in cells]
-    colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    in_color = terminal.colored()
     naming = Naming.of(facts)
     rungs = any(one["rung"] for one in facts)
-    print(f"\n{table([headers(naming, rungs), *(row(one, naming, rungs) for one in facts)], colored)}")
+    print(f"\n{table([headers(naming, rungs), *(row(one, naming, rungs) for one in facts)], in_color)}")
     told = [(one["state"], one["reason"]) for one in facts if one["state"] in ("not judged", "not simulated", "double")]
     for state, reason in dict.fromkeys(told):
         print(f"{state}: {reason}")
