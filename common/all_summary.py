@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any, NamedTuple
 
 from common.basics.errors import FAILURE_EXIT, UserError, run
 from common.basics.files import read_json, write_json_if_changed
+from common.basics.progress import duration
+from common.basics.terminal import colored
 from common.basics.wording import number_in_words, size_in_words
 from common.cells.cell_results import OUT, CellResults, find_cells
 
@@ -62,7 +65,7 @@ def failure_of(cell: CellResults, failures: Sequence[dict[str, Any]]) -> str | N
 
 
 def figures(facts: dict[str, Any]) -> str:
-    """One line of CellResults.facts(): size, the metric before and after, the agreement, the rung."""
+    """One line of CellResults.figures(): size, the metric before and after, the agreement, the rung."""
     words = [f"{size_in_words(facts['artifact_bytes']):>8}"]
     if facts["metric_float"] is not None and facts["metric_chip"] is not None:
         metric = f"{facts['metric']} {facts['metric_float']:.3f} -> {facts['metric_chip']:.3f}"
@@ -87,7 +90,7 @@ def _line_of(cell: CellResults, name: str, failures: Sequence[dict[str, Any]], o
         return Line(name, FAILED, why, None)
     if cell.proof is None:
         return Line(name, FAILED, f"{NOT_FINISHED}; {out}/all/make.log tells how far it came", None)
-    facts = cell.facts()
+    facts = cell.figures()
     verdict = facts["state"]
     if verdict == FAILED or cell.proof["state"] == FAILED:
         red = [step for step in cell.proof["steps"] if step["state"] == FAILED]
@@ -109,10 +112,10 @@ def explained(line: Line, lines: Sequence[Line]) -> Line:
 
 def print_lines(lines: Sequence[Line], width: int) -> None:
     """The lines, aligned; the state in colour on a terminal."""
-    colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colors = colored()
     for line in lines:
         state = f"{line.state:<7}"
-        if colored:
+        if colors:
             state = f"\x1b[{COLORS[line.state]}m{state}\x1b[0m"
         why = line.why if len(line.why) <= WIDEST_WHY or line.state == OK else f"{line.why[: WIDEST_WHY - 3]}..."
         print(f"{state}  {line.cell:<{width}}  {why}".rstrip(), flush=True)
@@ -130,9 +133,7 @@ def summarize(out: Path = OUT) -> int:
     lines = [explained(line, lines) for line in lines]
     lines += [Line(name, FAILED, why, None) for name, why in asked["failed"].items()]
     lines += [Line(name, SKIPPED, why, None) for name, why in asked["skipped"].items()]
-    lines.sort(
-        key=lambda line: (line.state != SKIPPED, line.cell)
-    )  # what was built: above the counts
+    lines.sort(key=lambda line: (line.state != SKIPPED, line.cell))  # what was built: above the counts
     if not lines:
         raise UserError("there is no cell to build", "see make list; MODELS= and CHIPS= choose")
     print_lines(lines, max(len(line.cell) for line in lines))
@@ -143,6 +144,38 @@ def summarize(out: Path = OUT) -> int:
     print(f"\n{len(lines)} cells: {', '.join(f'{counts[state]} {state}' for state in (OK, SKIPPED, FAILED))}")
     renew_report(out, changed)
     return FAILURE_EXIT if counts[FAILED] else 0
+
+
+def how_far(out: Path = OUT) -> str:
+    """How many cells this `make all` has built, and about how long the others will take: "3 of 20 built, about 34 min
+    left". It does not ask make, which takes longer than this line is worth; so a cell that only a changed graph or a
+    changed float network makes stale is counted when it is built."""
+    asked = out / "all" / "asked.json"
+    began = asked.stat().st_mtime
+    failures = read_failures(out / "all" / "failures")
+    built = left = 0
+    for name in read_json(asked)["cells"]:
+        cell, proof = CellResults(out / name), out / name / "proof.json"
+        if proof.exists() and proof.stat().st_mtime >= began:
+            built += 1
+        elif is_to_build(cell, proof) and not failure_of(cell, failures):
+            left += 1
+    words = f"{built} of {built + left} built"
+    each = (time.time() - began) / built if built else 0.0
+    return f"{words}, about {duration(each * left)} left" if each and left else words
+
+
+def is_to_build(cell: CellResults, proof: Path) -> bool:
+    """Whether a cell has no proof, or one older than what was asked for or than the vendor's scripts."""
+    if not proof.exists():
+        return True
+    try:
+        vendor = Path("vendors") / (cell.read("job.json") or {}).get("vendor", "")
+    except UserError:  # a damaged file; the summary tells of it
+        return True
+    asked = [cell.folder / "request.json", cell.folder / "climb.json", cell.folder / "calibration_set.json"]
+    asked += [cell.float_folder / "source.json", cell.float_folder / "evaluation_set.json", *vendor.glob("*.py")]
+    return any(path.exists() and path.stat().st_mtime > proof.stat().st_mtime for path in asked)
 
 
 def renew_report(out: Path, changed: bool) -> None:
@@ -161,6 +194,7 @@ def main() -> int:
     """python -m common.all_summary [CELL]"""
     if len(sys.argv) == 2:
         line = line_of(sys.argv[1], [])
+        line = line._replace(why=f"{line.why}  ({how_far()})")
         print_lines([line], int(os.environ.get("NPUMAKE_WIDTH") or len(line.cell)))
         return 0
     return summarize()

@@ -15,10 +15,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from common.basics.errors import UserError, run
 from common.basics.files import folder_fingerprint, replacing_folder, sha256_file, write_json
+from common.basics.progress import Progress, track
 from common.calibration.lint import Finding, Subject, lint
 from common.datasets.imageset import ImageSet, Instance
 from common.declarations.keypoints import keypoint_set
@@ -97,7 +97,7 @@ def write_tensors(folder: Path, image_set: ImageSet, chosen: Sequence[Instance],
     """Write NNNN.npy (float32 [1, C, H, W]) for each network input; returns the manifest's entries."""
     hashes: dict[str, str] = {}
     samples = []
-    for index, instance in enumerate(tqdm(chosen, desc="calibrate", disable=None)):
+    for index, instance in enumerate(track(chosen, "calibrate", "inputs")):
         name = f"{index:04d}.npy"
         np.save(folder / name, network_inputs(image_set, [instance], task))
         if instance.file not in hashes:
@@ -200,7 +200,8 @@ def calibrate(
     chosen = choose(found, count)
     with replacing_folder(folder) as temporary, unchanged(image_set.folder, fingerprint, where):
         samples = write_tensors(temporary, image_set, chosen, task_of(spec))
-        findings = lint(Subject(temporary, samples, boxes, spec, image_set, evaluation))
+        with Progress(f"lint {where}"):
+            findings = lint(Subject(temporary, samples, boxes, spec, image_set, evaluation))
         judge(findings, where, force)
         if not cv2.imwrite(str(temporary / "contact_sheet.jpg"), contact_sheet(temporary, samples, spec)):
             raise UserError(f"{where}: contact_sheet.jpg cannot be written", "is the disk full?")

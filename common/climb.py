@@ -22,6 +22,7 @@ from typing import Any
 from common.basics.errors import UserError, run
 from common.basics.files import read_json, sha256_file, write_json
 from common.basics.memory import expected_bytes
+from common.basics.progress import Progress
 from common.cells.cell_results import CellResults
 from common.cells.made_from import digest_of, made_from, other_engine
 from common.compare import compare_cell, marks
@@ -92,11 +93,12 @@ def build(cell: Cell, number: int, rung: RungSpec | None) -> bool:
                 link(kept / name, cell.folder / name)
         write_json(cell.folder / "compile.json", recorded)
         return False
-    title = f"{cell.name}, rung {number}: {rung.title}" if rung else cell.name
+    of = len(cell.chip_spec.rungs.get(cell.precision, []))
+    title = f"{cell.name}, rung {number} of {of}: {rung.title}" if rung else cell.name
     say("compile", title)
     shutil.rmtree(kept, ignore_errors=True)
     remove_artifact(cell)
-    engine.compile_cell(cell, expected)
+    engine.compile_cell(cell, expected, recorded.get("seconds"))
     inputs = digest_of(cell, job)
     if made_from(cell, job) != key:
         raise UserError(
@@ -127,7 +129,8 @@ def measure(cell: Cell) -> None:
     say("simulate", cell.name)
     engine.infer(cell.folder)
     say("compare", cell.name)
-    compare_cell(cell)
+    with Progress(f"compare {cell.name}"):
+        compare_cell(cell)
     say("evaluate", cell.name)
     evaluate_cell(cell)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from common.basics.errors import run
 from common.basics.files import write_json
+from common.basics.progress import Progress
 from common.drawing.evidence import Evidence, Pair, load_evidence
 from common.drawing.figure import (
     PALE_INK,
@@ -36,6 +37,7 @@ SMALL_PANEL = {True: 400, False: 320}  # of a sheet's panels; for a person's reg
 MARGIN, GAP = 14, 12
 FURTHER_RANKS = (0.05, 0.25, 0.75, 1.0)  # of the samples in rising order of agreement
 SKELETON_LEGEND = "left: blue, round; right: orange, square; hollow: low score"
+AGAINST = " against float"
 BOX_LEGEND = "each box: class and score"
 DOUBLE_WORDS = "DOUBLE: the chip's side was computed by a stand-in of the vendor's SDK; no result of the chip"
 
@@ -64,9 +66,11 @@ def further_indices(agreements: Sequence[float], taken: Sequence[int]) -> list[i
     return [order[rank] for rank in dict.fromkeys(ranks)]
 
 
-def agreement_in_words(evidence: Evidence, pair: Pair) -> str:
-    """'OKS 0.9876'"""
-    return f"{evidence.task.similarity} {pair.agreement:.4f}"
+def agreement_in_words(evidence: Evidence, pair: Pair, with_what: str = "") -> str:
+    """'OKS 0.9876', with_what (" against float") behind it; or that there was nothing to compare in any sample."""
+    if evidence.compared["compared"] == 0:
+        return "nothing found on either side"
+    return f"{evidence.task.similarity} {pair.agreement:.4f}{with_what}"
 
 
 def pair_picture(evidence: Evidence, pair: Pair, what: str) -> np.ndarray:
@@ -78,7 +82,7 @@ def pair_picture(evidence: Evidence, pair: Pair, what: str) -> np.ndarray:
     second = MARGIN + column + GAP
     texts = [
         Text(MARGIN, 28, f"{evidence.cell.model}: {what}", 14, bold=True, width=2 * column),
-        Text(MARGIN, 52, f"{agreement_in_words(evidence, pair)} against float; {pair.words}", 10.5, width=2 * column),
+        Text(MARGIN, 52, f"{agreement_in_words(evidence, pair, AGAINST)}; {pair.words}", 10.5, width=2 * column),
         Text(MARGIN, top - 10, "float", 12, bold=True),
         Text(second, top - 10, evidence.title, 12, bold=True, width=column),
         Text(MARGIN, top + height + 20, f"{pair.file}, sample {pair.index}", 9, color=PALE_INK, width=column),
@@ -86,7 +90,7 @@ def pair_picture(evidence: Evidence, pair: Pair, what: str) -> np.ndarray:
     ]
     bottom = 32
     if evidence.warning:
-        texts.append(Text(MARGIN, top + height + 40, evidence.warning, 10.5, bold=True, color=WARNING_INK))
+        texts.append(Text(MARGIN, top + height + 40, evidence.warning, 10.5, True, WARNING_INK, 2 * column + GAP))
         bottom += 20
     paper = letter(second + column + MARGIN, top + height + bottom, texts)
     paper[top : top + height, MARGIN : MARGIN + width] = pair.left
@@ -123,7 +127,8 @@ def sheet_picture(evidence: Evidence, pairs: Sequence[Pair], title: str) -> np.n
 def channels_picture(evidence: Evidence, title: str, note: str) -> tuple[np.ndarray, str, str]:
     """Where the numbers differ: (picture, title, caption). A top-down network joint by joint, else by outputs."""
     compared, count = evidence.compared, evidence.count
-    note += f"over {count} samples; mean {evidence.task.similarity} {compared['agreement']:.4f}"
+    mean = f"mean {evidence.task.similarity} {compared['agreement']:.4f}"
+    note += f"over {count} samples; {mean if compared['compared'] else 'nothing found on either side'}"
     if is_person(evidence):
         gate = evidence.cell.spec.gate_for(evidence.cell.precision).oks
         picture = channel_figure(heatmap_channels(evidence), compared["joints"], gate,
@@ -144,19 +149,21 @@ def draw_cell(cell: Cell) -> None:
         return
     evidence = load_evidence(cell)
     compared, name = evidence.compared, f"{cell.model} on {evidence.title}"
-    note = f"{evidence.warning}. " if evidence.warning else ""
+    note = f"{evidence.warning}; " if evidence.warning else ""
+    warnings = [DOUBLE_WORDS] * cell.double + [evidence.warning] * bool(evidence.warning)
+    said = f"{'; '.join(warnings)}. " if warnings else ""
     drawn = "skeletons" if cell.spec.keypoints else "boxes"
     pictures: list[dict[str, Any]] = []
 
     def add(file: str, image: np.ndarray, title: str, caption: str, wide: bool = True) -> None:
         save_picture(cell.folder / file, under_band(image, DOUBLE_WORDS) if cell.double else image)
-        pictures.append({"file": file, "title": title, "caption": note + caption, "wide": wide})
+        pictures.append({"file": file, "title": title, "caption": said + caption, "wide": wide})
 
     shown = [compared["worst_instance"], compared["median_instance"]]
     for what, index in zip(("worst", "median"), shown, strict=True):
         pair, title = draw_pair(evidence, index, PANEL), f"{what} of {evidence.count} samples"
         add(f"{drawn}_{what}.png", pair_picture(evidence, pair, title), title.capitalize(),
-            f"Float left, {evidence.title} right. {agreement_in_words(evidence, pair)} against float; {pair.words}.",
+            f"Float left, {evidence.title} right: {agreement_in_words(evidence, pair, AGAINST)}; {pair.words}.",
             wide=not is_person(evidence))  # fmt: skip  # two persons fit side by side
     further = further_indices(compared["agreement_instances"], shown)
     if further:
@@ -182,7 +189,9 @@ def draw_cell(cell: Cell) -> None:
 
 def main() -> None:
     """python -m common.draw CELL"""
-    draw_cell(Cell(sys.argv[1]))
+    cell = Cell(sys.argv[1])
+    with Progress(f"draw {cell.name}"):
+        draw_cell(cell)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,20 @@ import argparse
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OLDEST, NEWEST = (3, 10), (3, 13)  # the pins of requirements.txt have wheels for these
 PROBE = "import platform, sys; print(platform.python_implementation(), *sys.version_info[:3])"
 PROBE_SECONDS = 60  # a shim that asks a question must not hold up the build
 TAIL_LINES = 15
+TICK, LINE_EVERY = 0.5, 60.0  # seconds: a terminal's line is written anew, another line in a log
 
 
 def fail(message: str, hint: str) -> None:
@@ -156,12 +159,59 @@ def create(folder: Path, python: str, lock: int) -> None:
 
 
 def install(folder: Path, arguments: list[str], lock: int) -> None:
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if subprocess.run([*command, *arguments], check=False, pass_fds=(lock,)).returncode:
+    """Have pip install; what it prints goes to install.log of the folder, and its end to the user when it fails."""
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check",
+               "--progress-bar", "off", *arguments]  # fmt: skip
+    if verbose():
+        print(shlex.join(command), file=sys.stderr, flush=True)
+    log = folder / "install.log"
+    with open(log, "ab") as file:  # no pipe: pip may outlive this process
+        before = file.tell()
+        with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, pass_fds=(lock,)) as process:
+            try:
+                said = follow(process, log, before, f"installing into {folder}")
+            except BaseException:
+                process.kill()
+                raise
+    if process.returncode:
+        if not verbose():
+            print(*said.splitlines()[-TAIL_LINES:], sep="\n", file=sys.stderr)
         fail(
             f"pip could not install {' '.join(arguments)} into {folder}",
             "its message stands above; a proxy or a mirror goes into pip's own configuration; then run make again",
         )
+
+
+def verbose() -> bool:
+    """Whether V=1 was given, which shows everything. (common/basics/terminal.py is out of reach of a plain script.)"""
+    return os.environ.get("V", "") not in ("", "0")
+
+
+def follow(process: subprocess.Popen, log: Path, start: int, what: str) -> str:
+    """Wait for a process, and show the time and the last line of its log on a terminal; now and then a line elsewhere;
+    with V=1 all of it. Returns what it wrote from byte `start` on."""
+    began = said = time.monotonic()
+    shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not verbose()
+    text, ended = "", False
+    with open(log, encoding="utf-8", errors="replace", newline="") as file:
+        file.seek(start)
+        while not ended:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(TICK)
+                ended = True
+            new, now = file.read(), time.monotonic()
+            text += new
+            if verbose():
+                print(new, end="", file=sys.stderr, flush=True)
+            elif shown:
+                width = shutil.get_terminal_size().columns - 1
+                last = (text.splitlines() or [""])[-1].strip()
+                line = f"{what}: {int(now - began) // 60:02}:{int(now - began) % 60:02}{'; ' if last else ''}{last}"
+                print(f"\r{' ' * width if ended else line[:width].ljust(width)}\r", end="", file=sys.stderr, flush=True)
+            elif now - said >= LINE_EVERY:
+                said = now
+                print(f"{what}: {(now - began) / 60:.0f} min", file=sys.stderr, flush=True)
+    return text
 
 
 def run_after(folder: Path, script: str, lock: int) -> None:
@@ -210,14 +260,9 @@ def main() -> None:
     parser.add_argument("--after", help="a script for the new environment's Python, when all is installed")
     parser.add_argument("--optional", action="store_true", help="without such a Python: say so, and succeed")
     arguments = parser.parse_args()
-    given = [
-        *arguments.requirements,
-        arguments.constraints,
-        arguments.no_deps,
-        arguments.python_version,
-        arguments.after,
-    ]
-    sources = [Path(path) for path in given if path] + [Path(__file__)]
+    given = [*arguments.requirements, arguments.constraints, arguments.no_deps, arguments.after]
+    given += [arguments.python_version]
+    sources = [*(Path(path) for path in given if path), Path(__file__)]
     for path in sources:
         if not path.is_file():
             fail(f"{path} is missing", "restore it: git checkout brings back what the project ships")

@@ -13,6 +13,7 @@ import numpy as np
 
 from common.basics.errors import run
 from common.basics.files import write_json
+from common.basics.progress import Progress
 from common.compare import marks
 from common.datasets.imageset import ImageSet, Instance
 from common.decoding.predictions import Predictions, read_predictions, write_predictions
@@ -71,8 +72,9 @@ def evaluate_cell(cell: Cell) -> None:
     name = samples.files[0]
     samples.close()
     known = load_arrays(cell.folder / "outputs.npz")
-    chip_found = predict(task, image_set, instances, known, chip_runner(cell, name), f"{cell.name} on the chip")
-    result = metrics(task, image_set, instances, float_found, chip_found)
+    chip_found = predict(task, image_set, instances, known, chip_runner(cell, name), f"evaluate {cell.name}")
+    with Progress(f"evaluate {cell.name}, metric"):
+        result = metrics(task, image_set, instances, float_found, chip_found)
     write_predictions(cell.folder / "predictions.json", instances, chip_found)
     write_json(cell.folder / "metrics.json", result | marks(cell))  # last: make goes by this file
 

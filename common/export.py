@@ -20,17 +20,17 @@ import onnx
 
 from common.basics.errors import UserError, run
 from common.basics.files import replacing, sha256_file, write_json
+from common.basics.progress import Progress
+from common.basics.wording import listed, shape_text
 from common.declarations.spec import ModelSpec
 from common.graphs.onnx_graph import (
     Runner,
     check_static,
     graph_inputs,
     graph_outputs,
-    listed,
     load_onnx,
     operator_counts,
     opset_of,
-    shape_text,
     static_hint,
     tensors,
 )
@@ -213,7 +213,9 @@ def main() -> None:
     """python -m common.export FLOAT_FOLDER"""
     parser = argparse.ArgumentParser(description="export the float network as ONNX and prove the export")
     parser.add_argument("folder", help="out/<model>/float")
-    record = export(parser.parse_args().folder)
+    folder = Path(parser.parse_args().folder)
+    with Progress(f"export {folder.parent.name}"):
+        record = export(folder)
     proof = record["proof"]
     said = f"torch and ONNX differ by {proof['max_abs']:.2g}" if proof else "the file as it came"
     if record["cut"]:

@@ -25,6 +25,7 @@ import onnx
 
 from common.basics.errors import UserError, run
 from common.basics.files import replacing, write_json
+from common.basics.progress import Progress
 from common.declarations.chip_spec import GraphSpec
 from common.fixes import Pass, discover
 from common.graphs.batch import set_batch
@@ -240,7 +241,9 @@ def main() -> None:
     """python -m common.fix CELL"""
     parser = argparse.ArgumentParser(description="rewrite the float graph as a chip wants it")
     parser.add_argument("cell", help="out/<model>/<chip>/<variant>")
-    record = fix_cell(parser.parse_args().cell)
+    cell = Cell(parser.parse_args().cell)
+    with Progress(f"fix {cell.name}"):
+        record = fix_cell(cell.folder)
     changed = [item["name"] for item in record["passes"] if item["changed"]]
     print(
         f"fix: {', '.join(changed) or 'nothing to do'}; outputs differ by {record['max_abs']:.2g} from the original's"

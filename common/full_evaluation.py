@@ -88,7 +88,8 @@ def evaluate(network: EvaluatedNetwork, asked: Asked) -> Path | None:
     words = {"shown": method.text} if method.text else {}
     protocol = task.protocol(image_set, instances, boxes, asked.flip, **words)
     protocol += f"; {network.note}" if network.note else ""
-    write_result(chunks.folder, network.title, task, image_set, instances, found, protocol)
+    with Progress("eval, metric"):
+        write_result(chunks.folder, network.title, task, image_set, instances, found, protocol)
     print_result(chunks.folder)
     speed = f"{done} {unit} in {seconds:.1f} s, {done / seconds:.2f} a second" if done else "all of it was done before"
     print(f"{speed}; {chunks.folder / METRICS}, {RESULTS}")

@@ -12,12 +12,13 @@ import argparse
 import hashlib
 import re
 import subprocess
-import sys
-from collections import deque
 from pathlib import Path
 
 from common.basics.errors import USAGE_EXIT, UserError, run
 from common.basics.files import replacing, sha256_file
+from common.basics.progress import Progress
+from common.basics.terminal import show_command
+from common.basics.tool_output import copy_output
 from common.declarations.chip_spec import ChipSpec
 from common.declarations.spec import load_chip
 from common.engines import container
@@ -163,19 +164,18 @@ def build(chip: ChipSpec, program: str, image: str, base: str, fresh: bool = Fal
     command = [program, "build", "--tag", image, "--label", f"{BASE_LABEL}={base}"]
     command += ["--build-arg", f"BASE={pinned(program, base)}", *container.platform_option(chip)]
     command += ["--no-cache"] if fresh else []
-    last: deque[str] = deque(maxlen=TAIL_LINES)
-    with replacing(LOGS / f"{chip.folder.name}.log") as log, open(log, "w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [*command, str(chip.folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-        with process:
-            for line in process.stdout:
-                file.write(line)
-                last.append(line.rstrip())
-                if sys.stderr.isatty():
-                    sys.stderr.write(line)
+    command += [str(chip.folder)]
+    show_command(command)
+    with replacing(LOGS / f"{chip.folder.name}.log") as log:
+        with (
+            open(log, "w", encoding="utf-8") as file,
+            Progress(f"image {image}") as progress,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+        ):
+            copy_output(process.stdout, file, progress)
+        last = log.read_text(encoding="utf-8").splitlines()[-TAIL_LINES:]
     if process.returncode != 0:
-        raise build_failure(program, image, process.returncode, list(last), chip)
+        raise build_failure(program, image, process.returncode, last, chip)
 
 
 def build_failure(program: str, image: str, code: int, last: list[str], chip: ChipSpec) -> UserError:

@@ -21,6 +21,7 @@ from typing import Any
 
 from common.basics.errors import USAGE_EXIT, UserError, run
 from common.basics.files import read_json, replacing, sha256_file
+from common.basics.progress import track
 from common.cells.cell_results import OUT
 from common.declarations.spec import model_names
 from common.evaluation.chunks import METRICS, REQUEST, RESULTS
@@ -157,12 +158,12 @@ def merge(folder: Path) -> dict[str, int]:
     """Lay all parts of a folder into out/. Returns how many {"parts", "cells", "pieces"} came. Raises UserError."""
     parts = parts_in(folder)
     units = collect([OUT, *parts])
-    for unit in units.values():
+    for unit in track(list(units.values()), "merge: compare", "folders"):
         check(unit)
     # A build's files are in order of time, which travelling may shuffle; whole cells get one time for all.
     now = time.time_ns()
     cells = pieces = 0
-    for unit in units.values():
+    for unit in track(list(units.values()), "merge: copy", "folders"):
         copies = list(files_to_copy(unit))
         for source, target in copies:
             with replacing(target) as temporary:

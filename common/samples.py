@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from common.basics.errors import UserError, run
 from common.basics.files import replacing, write_json
+from common.basics.progress import Progress
 from common.datasets.imageset import ImageSet, Instance
 from common.declarations.spec import ModelSpec
-from common.graphs.onnx_graph import graph_inputs, load_onnx
 from common.job import FloatReference
 from common.tasks import Task, task_of
 
 MAXIMUM_SAMPLES = 256
 MAXIMUM_BYTES = 150_000_000  # the samples lie beside every cell and are read whole
+STEP = 16  # inputs that are made, or run, before the progress is told
 EXPORTED_INPUT = "image"  # the input name that common.export gives
 
 
@@ -63,6 +63,8 @@ def input_name(reference: FloatReference) -> str:
     """The graph's input name: the user's own for an ONNX that was brought, "image" for what npumake exports."""
     if reference.source["kind"] != "onnx":
         return EXPORTED_INPUT
+    from common.graphs.onnx_graph import graph_inputs, load_onnx  # here: only a network that came as ONNX has names
+
     inputs = graph_inputs(load_onnx(reference.source["path"]))
     if len(inputs) != 1:
         names = ", ".join(tensor.name for tensor in inputs)
@@ -81,8 +83,11 @@ def make_samples(reference: FloatReference) -> None:
     name = input_name(reference)
     shown = instances[: sample_count(len(instances), reference.spec)]
     inputs = np.empty((len(shown), *reference.spec.input.shape[1:]), np.float32)
-    for start in tqdm(range(0, len(shown), 16), desc="samples", disable=None):
-        inputs[start : start + 16] = network_inputs(image_set, shown[start : start + 16], task)
+    with Progress(f"samples {reference.spec.name}", len(shown), unit="inputs") as progress:
+        for start in range(0, len(shown), STEP):
+            some = shown[start : start + STEP]
+            inputs[start : start + STEP] = network_inputs(image_set, some, task)
+            progress.advance(len(some))
     description = {
         "version": 1,
         "set": str(image_set.folder),

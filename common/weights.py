@@ -14,14 +14,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tqdm import tqdm
-
 from common.basics.errors import UserError, run
 from common.basics.files import sha256_file
+from common.basics.progress import Progress
 from common.declarations.spec import MODELS_FOLDER, ModelSpec, WeightsSpec, load_model
 
 TIMEOUT_SECONDS = 60
 BLOCK = 1 << 18
+MEGABYTE = 1_000_000
 USER_AGENT = "npumake"  # some servers refuse Python's own name
 
 
@@ -116,11 +116,15 @@ def download(url: str, partial: Path, by_hand: str) -> None:
 def _copy(answer: http.client.HTTPResponse, partial: Path, have: int, total: int | None) -> None:
     with (
         open(partial, "ab" if have else "wb") as file,
-        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=partial.stem, disable=None) as progress,
+        Progress(partial.stem, total and -(-total // MEGABYTE), have // MEGABYTE, "MB") as progress,
     ):
         while block := answer.read(BLOCK):
             file.write(block)
-            progress.update(len(block))
+            have += len(block)
+            if total:
+                progress.advance(have // MEGABYTE - progress.done)
+            else:
+                progress.tell(f"{have / MEGABYTE:.1f} MB")
 
 
 def _range_start(answer: http.client.HTTPResponse) -> int | None:

@@ -41,14 +41,14 @@ def install(folder: Path, name: str = "docker") -> Path:
 
 
 def take_options(words: list[str]) -> dict[str, list[str]]:
-    """The options before the image, {name: its values}; each is a known one, and only a volume may come twice."""
+    """The options before the image, {name: its values}; each is known; only volumes and variables may come twice."""
     given: dict[str, list[str]] = {}
     while words and words[0].startswith("--"):
         word = words.pop(0)
         assert word in FLAGS + VALUED, f"{word} is not expected"
-        assert word not in given or word == "--volume", f"{word} twice"
+        assert word not in given or word in ("--volume", "--env"), f"{word} twice"
         given.setdefault(word, []).append(words.pop(0) if word in VALUED else "")
-    assert given.pop("--env", ["PROGRESS=1"]) == ["PROGRESS=1"]
+    assert set(given.pop("--env", [])) <= {"PROGRESS=1", "NO_COLOR=1"}
     given.pop("--platform", None)
     return given
 

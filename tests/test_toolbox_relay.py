@@ -47,7 +47,7 @@ def test_what_the_stages_ask_for_is_allowed(project, monkeypatch, program, full)
 
         def __init__(self, words, **options):
             asked.append(words[1:])
-            self.stdout = []
+            self.stdout = Path(os.devnull).open("rb")  # noqa: SIM115 - as a process has one
             if "capture_output" in options:  # a digest of the base that was asked for
                 self.stdout = f"{words[-1].rpartition(':')[0]}@sha256:12 base"
 
@@ -60,6 +60,7 @@ def test_what_the_stages_ask_for_is_allowed(project, monkeypatch, program, full)
     monkeypatch.setattr(container, "machine_of", lambda program: (4, 16_000_000_000))
     monkeypatch.setattr(container, "emulated", lambda chip: full)
     monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("NO_COLOR", "1" if full else "")
     monkeypatch.setattr(image.subprocess, "run", Process)
     monkeypatch.setattr(image.subprocess, "Popen", Process)
     monkeypatch.chdir(project.folder)
@@ -103,7 +104,10 @@ def test_anything_else_in_a_run_is_refused(toolbox, asked_run):
     mutations += [changed("7000000000", value) for value in ("-1", "0", "1", "7g", "", "1e12", "9" * 30)]
     mutations += [changed("2", value) for value in ("0", "-1", "two", "", "100000")]
     mutations += [changed("linux/amd64", value) for value in ("windows/amd64", "", "linux/amd64 --privileged")]
-    mutations += [changed("PROGRESS=1", value) for value in ("PROGRESS=2", "LD_PRELOAD=/job/x.so", "PATH", "")]
+    mutations += [
+        changed("PROGRESS=1", value) for value in ("PROGRESS=2", "NO_COLOR=2", "LD_PRELOAD=/job/x.so", "PATH", "")
+    ]
+    mutations += [changed("PROGRESS=1", "PROGRESS=1", "--env", "LD_PRELOAD=/job/x.so")]
     flags = ["--privileged", "-v", "--mount=type=bind,source=/,target=/x", "--cap-add", "--device", "--pid", "--name"]
     flags += ["--entrypoint", "--user=0", "--network=host", "--volumes-from", "-it", "--", "--group-add", "--ipc"]
     mutations += [changed("--rm", "--rm", flag) for flag in flags]

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tqdm import tqdm
 
 from calib.renderer.annotation import CATEGORY, annotate
 from calib.renderer.scene import MOST_PEOPLE, render_scene
 from calib.renderer.seeds import SEED_LIMIT, scene_generator
 from common.basics.errors import UserError
 from common.basics.files import replacing_folder, sha256_file, write_json
+from common.basics.progress import Progress
 
 SET_FILE, ANNOTATIONS_FILE, MANIFEST_FILE = "set.yaml", "person_keypoints.json", "manifest.json"
 EXAMPLE_HINT = "compare it with calib/people_evaluation/set.yaml"
@@ -54,7 +54,7 @@ def render_set(folder: Path) -> int:
     spec = load_set(set_file)
     with replacing_folder(folder) as temporary:
         images, annotations = [], []
-        with tqdm(total=spec.people, desc=f"render {folder.name}", unit="person", disable=None) as bar:
+        with Progress(f"render {folder.name}", spec.people, unit="people") as progress:
             while len(annotations) < spec.people:
                 number = len(images) + 1
                 rng = scene_generator(spec.purpose, spec.seed, number)
@@ -65,7 +65,7 @@ def render_set(folder: Path) -> int:
                 images.append({"id": number, "file_name": name, "width": width, "height": height})
                 for person in scene.people:
                     annotations.append(annotate(len(annotations) + 1, number, person.keypoints, person.mask))
-                bar.update(len(scene.people))
+                progress.advance(len(scene.people))
         ground_truth = {
             "info": {"description": f"Rendered people ({spec.purpose}, seed {spec.seed}), npumake"},
             "licenses": [{"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],

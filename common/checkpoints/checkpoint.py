@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from common.basics.errors import UserError
 from common.basics.file_kinds import refuse_other_kinds
+from common.basics.wording import listed
 from common.checkpoints.weight_names import rename
-from common.graphs.onnx_graph import listed
 
 # HRNet tools/train.py saves epoch, model (a name), state_dict, best_state_dict, perf, optimizer; mmpose: meta,
 # state_dict.

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from common.basics.errors import UserError
-from common.graphs.onnx_graph import Runner, shape_text
+from common.basics.wording import shape_text
+from common.graphs.onnx_graph import Runner
 from models.arch.blocks import initialize
 
 OPSET, IR_VERSION = 11, 7

@@ -8,6 +8,7 @@ environment that nothing else uses and that is made when somebody asks for these
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -17,6 +18,9 @@ from pathlib import Path
 
 from common.basics.errors import UserError
 from common.basics.file_kinds import refuse_other_kinds
+from common.basics.progress import Progress
+from common.basics.terminal import show_command
+from common.basics.tool_output import copy_output
 from common.declarations.spec import ModelSpec, WeightsSpec
 from common.graphs.detection_cut import cut_detection_head
 from common.graphs.onnx_graph import check_static, load_onnx
@@ -67,15 +71,19 @@ def export_checkpoint(spec: ModelSpec, checkpoint: Path, target: Path) -> None:
             f"imgsz={size}", "dynamic=False", "simplify=False", "half=False", "nms=False", "device=cpu",
         ]  # fmt: skip
         quiet = {"YOLO_CONFIG_DIR": folder, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
-        done = subprocess.run(
-            command, cwd=folder, env=os.environ | quiet, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            check=False,
-        )  # fmt: skip
+        show_command(command)
+        said = io.StringIO()
+        with (
+            Progress(f"export {spec.name}") as progress,
+            subprocess.Popen(command, cwd=folder, env=os.environ | quiet, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT) as process,
+        ):  # fmt: skip
+            copy_output(process.stdout, said, progress)
         exported = copy.with_suffix(".onnx")
-        if done.returncode or not exported.is_file():
-            said = " / ".join(line.strip() for line in done.stdout.strip().splitlines()[-LINES_SHOWN:])
+        if process.returncode or not exported.is_file():
+            last = " / ".join(line.strip() for line in said.getvalue().strip().splitlines()[-LINES_SHOWN:])
             raise UserError(
-                f"Ultralytics could not export {checkpoint}: {said or 'it says nothing'}",
+                f"Ultralytics could not export {checkpoint}: {last or 'it says nothing'}",
                 f"is it the checkpoint of {spec.name}? remove it to have it fetched again; or export it yourself and "
                 "give WEIGHTS=file.onnx",
             )

@@ -123,6 +123,7 @@ def options(chip: ChipSpec, program: str, watched: bool) -> list[str]:
     words += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     words += ["--memory", str(int(memory * MEMORY_SHARE)), "--cpus", str(processors)]
     words += platform_option(chip)
+    words += ["--env", "NO_COLOR=1"] if os.environ.get("NO_COLOR") else []
     return words + (["--env", "PROGRESS=1"] if watched else [])
 
 

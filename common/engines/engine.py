@@ -2,7 +2,7 @@
 
 The local engine: .venv/<vendor folder>/bin/python, made by make from the folder's requirements.txt; the others: the
 folder's container (container.py). Vendor scripts get one argument, the job folder; what they print goes to
-<step>.log in it and, on failure, its tail to the user.
+<step>.log in it and, on failure, its tail to the user; with V=1 all of it.
 
 DOUBLE=1: the same scripts with a stand-in of the SDK, tests/doubles/<vendor folder>, which refuses whatever the SDK's
 documents do not allow, and computes with integers of the vendor's kind. What it makes is marked, and checked to be.
@@ -23,6 +23,9 @@ from common import image
 from common.basics.errors import UserError, run
 from common.basics.files import read_json, replacing, sha256_file, write_json
 from common.basics.memory import expected_bytes, reserved
+from common.basics.progress import Progress
+from common.basics.terminal import show_command, watched
+from common.basics.tool_output import copy_output
 from common.declarations.spec import ChipSpec
 from common.engines import container
 from common.job import Cell
@@ -30,6 +33,7 @@ from common.plan import DOUBLES
 
 LOG_TAIL_LINES = 15
 UNAVAILABLE_EXIT = 3  # failure.py of the vendor folders: this rung cannot be built here
+STEP_NAMES = {"compile": "compile", "infer": "simulate", "layers": "layers"}  # by script, as make says them
 DOUBLE_MARK = b"NPUMAKE DOUBLE"  # how every artifact of a stand-in begins
 
 
@@ -80,38 +84,42 @@ def vendor_python(chip: ChipSpec) -> Path:
     return python
 
 
-def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = False) -> dict[str, float]:
-    """Run vendors/<folder>/<script> on the job folder; its output goes to <script>.log and, live, to a terminal.
+def run_vendor_script(cell: Cell, script: str, *arguments: str, usual: float | None = None) -> float:
+    """Run vendors/<folder>/<script> on the job folder; its output goes to <script>.log, its last words to a terminal.
 
-    quiet: not to the terminal, where another progress bar is being shown.
-    Returns {"seconds": wall time, "peak_memory_bytes": of the largest process, where it runs outside a container}.
+    usual: seconds that the same took before, where that is known.
+    Returns the wall time in seconds. Of its memory only the script itself can tell (artifact_record.py of its folder):
+    of a container this side sees no more than the client.
     Raises UserError with the script's own ERROR and HINT lines, or the log's tail, when it exits non-zero.
     """
     chip = cell.chip_spec
-    log = cell.folder / f"{Path(script).stem}.log"
-    watched = sys.stderr.isatty() and not quiet
+    step = Path(script).stem
+    log = cell.folder / f"{step}.log"
+    shown = watched()
     if in_container(cell):
         program = container.program_for(chip, cell.chip)
-        command = container.run_command(chip, program, image.image_name(chip), cell.folder, script, arguments, watched)
+        command = container.run_command(chip, program, image.image_name(chip), cell.folder, script, arguments, shown)
     else:
         python = sys.executable if cell.double else str(vendor_python(chip))
         command = [python, str(chip.folder / script), str(cell.folder), *arguments]
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment |= double_environment(chip) if cell.double else {}
-    if watched:
+    if shown:
         environment["PROGRESS"] = "1"  # the script's own stderr is a pipe, but somebody watches behind it
+    show_command(command)
     started = time.monotonic()
     with replacing(log) as temporary:
         with (
-            open(temporary, "wb", buffering=0) as log_file,  # readable while the script still runs
+            open(temporary, "w", encoding="utf-8") as log_file,
+            Progress(f"{STEP_NAMES.get(step, step)} {cell.name}", usual=usual) as progress,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
         ):
             if cell.double:
-                log_file.write(DOUBLE_MARK + b": a stand-in wrote this, not the vendor's SDK\n")
-            copier = threading.Thread(target=_copy_output, args=(process.stdout, log_file, watched))
+                log_file.write(f"{DOUBLE_MARK.decode()}: a stand-in wrote this, not the vendor's SDK\n")
+            copier = threading.Thread(target=copy_output, args=(process.stdout, log_file, progress))
             copier.start()
             try:
-                code, peak = _wait(process)
+                code = process.wait()
             except KeyboardInterrupt:
                 # The terminal's Ctrl-C reached the script too; give it time to remove what it began.
                 process.terminate()
@@ -122,25 +130,7 @@ def run_vendor_script(cell: Cell, script: str, *arguments: str, quiet: bool = Fa
         lines = temporary.read_text(encoding="utf-8", errors="replace").splitlines()
     if code != 0:
         raise _failure(cell, script, code, lines, log)
-    measured = {"seconds": round(time.monotonic() - started, 2)}
-    # Of a container only its client would be measured; what runs inside measures itself (compile.json).
-    return measured if in_container(cell) else measured | {"peak_memory_bytes": peak}
-
-
-def _wait(process: subprocess.Popen) -> tuple[int, int]:
-    """The exit code of a process, and the peak memory in bytes of the largest of it and its descendants."""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _copy_output(source: Any, log_file: Any, watched: bool) -> None:
-    """Copy the script's output to the log, and to a terminal while somebody watches (progress bars included)."""
-    while block := os.read(source.fileno(), 1 << 14):
-        log_file.write(block)
-        if watched:
-            sys.stderr.buffer.write(block)
-            sys.stderr.buffer.flush()
+    return round(time.monotonic() - started, 2)
 
 
 def _failure(cell: Cell, script: str, code: int, lines: list[str], log: Path) -> UserError:
@@ -159,23 +149,24 @@ def _failure(cell: Cell, script: str, code: int, lines: list[str], log: Path) ->
     return UserError(f"{cell.name}: {script} {killed}\n{tail}", hint)
 
 
-def compile_cell(cell: Cell, expected: int | None = None) -> None:
-    """Run compile.py; check compile.json against the files themselves, and add what only the outside can measure.
+def compile_cell(cell: Cell, expected: int | None = None, usual: float | None = None) -> None:
+    """Run compile.py; check compile.json against the files themselves, and add what only the outside knows.
 
-    expected: bytes of memory to wait for, where the caller knows better than the cell's last compile.json.
+    expected: bytes of memory to wait for, where the caller knows better than the cell's last compile.json. usual:
+    seconds that it took before, where that is known.
     Raises UserError when the artifact is missing, empty, or not the one that compile.json describes.
     """
     result_path = cell.folder / "compile.json"
     expected = expected_bytes(cell) if expected is None else expected
     result_path.unlink(missing_ok=True)
     with reserved(cell, expected):
-        measured = run_vendor_script(cell, "compile.py")
+        seconds = run_vendor_script(cell, "compile.py", usual=usual)
     if not result_path.exists():
         raise UserError(f"{cell.name}: compile.py ended well but wrote no compile.json", "see compile.log beside it")
     result = read_json(result_path)
     check_artifact(cell, result)
     # The whole of it counts as compile time: a user waits for the start of the tools as well.
-    added = {"script_seconds": result.get("seconds"), "engine": in_words(cell), **measured}
+    added = {"script_seconds": result.get("seconds"), "engine": in_words(cell), "seconds": seconds}
     write_json(result_path, result | added)
 
 
@@ -200,7 +191,6 @@ def infer(
     folder: str | os.PathLike,
     samples: str | os.PathLike = "",
     outputs: str | os.PathLike = "",
-    quiet: bool = False,
 ) -> None:
     """Run the artifact in the vendor's simulator: inputs (.npz, [N, ...] each) in, outputs (.npz) out.
 
@@ -211,7 +201,7 @@ def infer(
     result = Path(outputs or cell.folder / "outputs.npz")
     result.unlink(missing_ok=True)
     with reserved(cell, expected_bytes(cell)):
-        run_vendor_script(cell, "infer.py", *([str(samples), str(outputs)] if outputs else []), quiet=quiet)
+        run_vendor_script(cell, "infer.py", *([str(samples), str(outputs)] if outputs else []))
     if not result.is_file() or result.stat().st_size == 0:
         raise UserError(f"{cell.name}: infer.py ended well but wrote no {result.name}", "see infer.log beside it")
 

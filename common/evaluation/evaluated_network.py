@@ -18,8 +18,6 @@ from common.declarations.spec import chip_names, load_chip, load_model
 from common.engines import engine
 from common.evaluation.inference import chip_runner
 from common.evaluation.streaming import FixedInput, Method, WholeImages
-from common.graphs.any_size import load_any_size
-from common.graphs.onnx_graph import Runner
 from common.job import Cell, FloatReference
 from common.tasks import Outputs, Task, task_of
 
@@ -77,6 +75,7 @@ class FloatNetwork(EvaluatedNetwork):
         spec = self.task.spec
         if spec.task == "bottomup_pose":
             from common.decoding.bottomup import PublishedProtocol
+            from common.graphs.any_size import load_any_size  # here: onnx takes a moment, and a chip's cell needs none
 
             scales = tuple(scales or (1.0,))
             self._runner = load_any_size(self._path)
@@ -88,6 +87,8 @@ class FloatNetwork(EvaluatedNetwork):
     def run(self, inputs: list[np.ndarray]) -> list[Outputs]:
         """See EvaluatedNetwork."""
         if self._runner is None:
+            from common.graphs.onnx_graph import Runner
+
             self._runner = Runner(self._path)
         name = self._runner.inputs[0].name
         return [self._runner.run_once({name: tensor}) for tensor in inputs]
@@ -112,7 +113,7 @@ class ChipNetwork(EvaluatedNetwork):
 
     def run(self, inputs: list[np.ndarray]) -> list[Outputs]:
         """See EvaluatedNetwork."""
-        outputs = chip_runner(self.cell, self._input, quiet=True)(np.concatenate(inputs))
+        outputs = chip_runner(self.cell, self._input)(np.concatenate(inputs))
         counts = {len(value) for value in outputs.values()}
         if counts != {len(inputs)}:
             raise UserError(

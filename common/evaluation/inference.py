@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from common.basics.errors import UserError
+from common.basics.progress import Progress
 from common.datasets.imageset import ImageSet, Instance
 from common.decoding.predictions import Predictions, concatenate
 from common.engines import engine
@@ -18,6 +18,7 @@ from common.samples import input_bytes, load_arrays, network_inputs
 from common.tasks import Outputs, Task
 
 CHUNK_BYTES = 64_000_000
+UNITS = {True: "people", False: "images"}  # of a top-down network, of the others
 
 Runner = Callable[[np.ndarray], Outputs]
 
@@ -44,21 +45,23 @@ def predict(
                     instances[start : min(start + size, done)]).shifted(start)
         for start in range(0, done, size)
     ]  # fmt: skip
-    for start in tqdm(range(done, len(instances), size), desc=where, disable=None):
-        shown = instances[start : start + size]
-        outputs = runner(network_inputs(image_set, shown, task))
-        parts.append(task.decode(outputs, shown).shifted(start))
+    with Progress(where, len(instances), done, UNITS[task.spec.task == "topdown_pose"]) as progress:
+        for start in range(done, len(instances), size):
+            shown = instances[start : start + size]
+            outputs = runner(network_inputs(image_set, shown, task))
+            parts.append(task.decode(outputs, shown).shifted(start))
+            progress.advance(len(shown))
     return concatenate(parts, parts[0].keypoints.shape[1])
 
 
-def chip_runner(cell: Cell, input_name: str, quiet: bool = False) -> Runner:
-    """A runner that hands inputs to the vendor's infer.py and reads its outputs back; quiet: see engine.infer()."""
+def chip_runner(cell: Cell, input_name: str) -> Runner:
+    """A runner that hands inputs to the vendor's infer.py and reads its outputs back."""
 
     def run_chunk(inputs: np.ndarray) -> dict[str, np.ndarray]:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=cell.folder) as folder:
             samples, outputs = Path(folder) / "samples.npz", Path(folder) / "outputs.npz"
             np.savez(samples, **{input_name: inputs})
-            engine.infer(cell.folder, samples, outputs, quiet=quiet)
+            engine.infer(cell.folder, samples, outputs)
             return load_arrays(outputs)
 
     return run_chunk

@@ -107,10 +107,11 @@ allowed_run() {
         shift 2 ;;
       *) refuse "run $name"; return ;;
     esac
-    [[ $name == --volume || $seen != *" $name "* ]] || { refuse "run: $name twice"; return; }
+    [[ $name == --volume || $name == --env || $seen != *" $name "* ]] || { refuse "run: $name twice"; return; }
     seen+="$name "
     case $name=$value in
-      --rm= | --init= | --network=none | --cap-drop=ALL | --security-opt=no-new-privileges | --env=PROGRESS=1) ;;
+      --rm= | --init= | --network=none | --cap-drop=ALL | --security-opt=no-new-privileges) ;;
+      --env=PROGRESS=1 | --env=NO_COLOR=1) ;;
       --user=*) [[ $value == "$(id -u):$(id -g)" ]] || { refuse "run as another user: '$value'"; return; } ;;
       --userns=keep-id) [[ $engine == podman ]] || { refuse "run: --userns is podman's"; return; } ;;
       --memory=*) [[ $value =~ ^[1-9][0-9]{6,15}$ ]] || { refuse "run: memory '$value'"; return; } ;;

@@ -45,7 +45,7 @@ def test_it_stops_at_the_first_rung_that_passes_and_tells_about_all_that_were_tr
     assert [entry["artifact_bytes"] for entry in result["tried"]] == [100, 100, 400]
     assert read_json(cell / "rungs.json") == result
     said = capsys.readouterr().out
-    assert f"compile     toy_pose/{CHIP}/int8, rung 2: some noise" in said
+    assert f"compile     toy_pose/{CHIP}/int8, rung 2 of 3: some noise" in said
     assert "3 good: OKS 1.0000, AP drop 0.0000, 3 of 9 layers float: passes" in said
     facts = CellResults(cell).facts()
     assert (facts["rung"], facts["rungs_tried"], facts["float_layers"]) == ("3 of 3: good", 3, 3)
@@ -189,3 +189,20 @@ def test_rungs_that_chip_yaml_no_longer_has_are_forgotten(cell):
     ladder([LADDER[2]])
     climb.climb(Cell(cell))
     assert [path.name for path in (cell / "rungs").iterdir()] == ["1-good"]
+
+
+def test_a_rung_that_is_compiled_again_knows_how_long_it_took(cell, monkeypatch):
+    kept = climb.rung_folder(Cell(cell), 2, Cell(cell).chip_spec.rungs["int8"][1])
+    kept.mkdir(parents=True)
+    (kept / "compile.json").write_text('{"made_from": "something else", "files": {}, "seconds": 77.5}')
+    usual = []
+
+    def compile_cell(cell, expected, seconds):
+        usual.append(seconds)
+        raise UserError("enough")
+
+    monkeypatch.setattr(climb.engine, "compile_cell", compile_cell)
+    for number in (2, 3):
+        with pytest.raises(UserError, match="enough"):
+            climb.build(Cell(cell), number, Cell(cell).chip_spec.rungs["int8"][number - 1])
+    assert usual == [77.5, None]

@@ -132,7 +132,7 @@ def test_instances_beyond_the_samples_are_run_in_chunks(tmp_path, monkeypatch):
     simulate(folder)
     sizes = []
 
-    def infer(cell_folder, samples, outputs, quiet=False):
+    def infer(cell_folder, samples, outputs):
         inputs = load_arrays(samples)
         sizes.append(len(inputs["image"]))
         np.savez(outputs, **run_onnx(str(reference / "model.onnx"), inputs))

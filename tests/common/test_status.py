@@ -176,7 +176,8 @@ def test_a_request_is_compared_without_what_only_an_engine_knows(tmp_path):
 
 
 def test_every_file_of_a_request_has_its_words(monkeypatch):
-    monkeypatch.setattr(status.all_cells, "image_sets", lambda arguments, calibrated: ({"folder": "e"}, {"folder": "c"}))
+    sets = ({"folder": "e"}, {"folder": "c"})
+    monkeypatch.setattr(status.all_cells, "image_sets", lambda arguments, calibrated: sets)
     from common.declarations.spec import load_model
 
     cell = Asked("ncnn", "int8", Variant("int8"), {"gate": None}, True)

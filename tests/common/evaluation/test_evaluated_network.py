@@ -49,10 +49,9 @@ def chip(tmp_path, network, monkeypatch):
     write_json(folder / "job.json", {"inputs": [{"name": "image"}]})
     sizes = []
 
-    def infer(cell_folder, samples, outputs, quiet=False):
+    def infer(cell_folder, samples, outputs):
         inputs = load_arrays(samples)
         sizes.append(len(inputs["image"]))
-        assert quiet
         np.savez(outputs, **run_onnx(network.folder / "model.onnx", inputs))
 
     monkeypatch.setattr(engine, "infer", infer)
@@ -80,7 +79,7 @@ def test_a_changed_artifact_is_refused(chip):
 def test_a_chip_that_gives_too_few_outputs(chip, folder, monkeypatch):
     place, _ = chip
     monkeypatch.setattr(
-        engine, "infer", lambda cell, samples, outputs, quiet: np.savez(outputs, heatmaps=np.zeros((1, 17, 16, 12)))
+        engine, "infer", lambda cell, samples, outputs: np.savez(outputs, heatmaps=np.zeros((1, 17, 16, 12)))
     )
     with pytest.raises(UserError, match=r"\[1\] outputs for 3 inputs"):
         evaluate(ChipNetwork(Cell(place)), Asked(folder))
