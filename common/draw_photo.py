@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from common import plan
 from common.basics.errors import USAGE_EXIT, UserError, run
@@ -51,6 +50,8 @@ class Pictures:
             return read_picture(path)
         image, stored = read_stored(path, self.finder.sizes.get(path.name))
         if stored:
+            from tqdm import tqdm  # here: it takes a moment to import
+
             tqdm.write(f"{path}: drawn as it is stored and not upright: the boxes count stored pixels")
         return image
 
@@ -94,6 +95,8 @@ def draw_pictures(sides: Sides, finder: Finder, paths: Sequence[Path], out: str 
 
     Raises UserError: a network failed; or, after the others were drawn, some pictures could not be read.
     """
+    from tqdm import tqdm  # here: it takes a moment to import
+
     targets = output_paths(paths, sides.file_words, out)
     pictures, style = Pictures(paths, finder), Style(sides, finder, LEAST_PANEL, MOST_PANEL)
     progress = Progress("draw", len(paths), 0, "pictures")

@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 
 from common.basics.errors import UserError, run
 from common.basics.files import replacing, write_json
+from common.basics.progress import track
 from common.basics.wording import Naming, number_in_words, size_in_words
 from common.cells.cell_results import OUT, STATES
 from common.reporting.cell import cell_view
@@ -29,12 +30,14 @@ from common.reporting.pictures import Pictures, PictureSize
 
 TEMPLATES = Path(__file__).parent / "reporting" / "templates"
 BETWEEN_TAGS = re.compile(r">\n\s*<")  # half of a browser's nodes would be such line breaks
+MANY_CELLS = 30  # from which on the overview is open at once
 TASK_NAMES = {"topdown_pose": "top-down pose", "bottomup_pose": "bottom-up pose", "detection": "detection"}
 MEANINGS = {
     "AP": "AP is COCO's average precision (of keypoints, or of a detector's boxes; the protocol says which)",
     "PCKh": "PCKh is the share of MPII's joints that lie within half a head's size of their place",
 }
 TABLES = (
+    "Accuracy",
     "Agreement of outputs with float",
     "Step by step through the vendor's chain: agreement with float",
     "Versions",
@@ -87,9 +90,12 @@ def breakable(name: str) -> Markup:
 
 
 def lines(content: Any, indent: str = "") -> str:
-    """Nested keys and values as indented text, numbers with six digits; lists of plain values on one line."""
+    """Nested keys and values as indented text, numbers with six digits; lists of plain values on one line, and so lists
+    of such lists."""
     if isinstance(content, dict):
         parts = ((f"{indent}{key}:", item) for key, item in content.items())
+    elif isinstance(content, list) and content and all(_is_flat_list(item) for item in content):
+        return "; ".join(map(lines, content))
     elif isinstance(content, list) and any(isinstance(item, dict | list) for item in content):
         parts = ((f"{indent}-", item) for item in content)
     elif isinstance(content, list):
@@ -103,6 +109,10 @@ def lines(content: Any, indent: str = "") -> str:
         text = lines(item, indent + "  ")
         told.append(f"{head}\n{text}" if text.startswith(indent + "  ") else f"{head} {text}")
     return "\n".join(told) or "none"
+
+
+def _is_flat_list(content: Any) -> bool:
+    return isinstance(content, list) and not any(isinstance(item, dict | list) for item in content)
 
 
 def legend(rows: Sequence[dict[str, Any]]) -> str:
@@ -163,6 +173,15 @@ def charts(rows: Sequence[dict[str, Any]], pictures: Pictures) -> list[dict[str,
     return found
 
 
+def overview(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """{"chips": [name], "models": {name: {chip: [row]}}}: where each cell is; None where one line or column is all."""
+    chips = sorted({row["facts"]["chip"] for row in rows})
+    models: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        models.setdefault(row["facts"]["model"], {}).setdefault(row["facts"]["chip"], []).append(row)
+    return {"chips": chips, "models": models} if len(chips) > 1 and len(models) > 1 else None
+
+
 def content_security(script: str) -> str:
     """The page's own policy: nothing from the network, no script but its own."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -174,7 +193,7 @@ def make_report(out: Path = OUT) -> Path:
     cells, folder = reported_cells(out), out / "report"
     pictures = Pictures(folder / "pictures", PictureSize.for_cells(len(cells)))
     titles = chip_titles({cell.request["chip"] for cell in cells})
-    rows = [cell_view(cell, pictures, titles[cell.request["chip"]]) for cell in cells]
+    rows = [cell_view(cell, pictures, titles[cell.request["chip"]]) for cell in track(cells, "report", "cells")]
     facts = [row["facts"] for row in rows]
     found = Counter(one["state"] for one in facts)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
@@ -182,6 +201,8 @@ def make_report(out: Path = OUT) -> Path:
         "rows": rows,
         "naming": Naming.of(facts),
         "legend": legend(facts),
+        "overview": overview(rows),
+        "many": len(rows) > MANY_CELLS,
         "mixed": len({one["task"] for one in facts} - {None}) > 1,
         "task_names": TASK_NAMES,
         "counts": {state: found[state] for state in STATES if found[state]},

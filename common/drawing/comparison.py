@@ -74,7 +74,7 @@ def compare_picture(style: Style, seen: Seen) -> np.ndarray:
     total += total % 2
     unit = float(np.clip(total / BASE_WIDTH, 0.8, 1.8))
     for panel, title in zip(panels, sides.titles, strict=True):
-        lettered = tag(title, unit)[: panel.shape[0], : panel.shape[1]]
+        lettered = tag(title, unit, width)[: panel.shape[0]]
         panel[: lettered.shape[0], : lettered.shape[1]] = lettered
     headline = Text(round(12 * unit), round(21 * unit), caption(style, seen), 10.5 * unit, True, PAPER_INK,
                     total - 2 * round(12 * unit))  # fmt: skip
@@ -114,10 +114,11 @@ def outline(panel: np.ndarray, boxes: Sequence[Sequence[float]], zoom: tuple[flo
 
 
 @lru_cache(maxsize=8)
-def tag(words: str, unit: float) -> np.ndarray:
-    """A side's name on a dark ground, for its panel's upper left corner: uint8 [h, w, 3] BGR."""
-    width = round((16 + 8.2 * len(words)) * unit)
-    text = Text(round(8 * unit), round(18 * unit), words, 10 * unit, True, PAPER_INK, width - round(12 * unit))
+def tag(words: str, unit: float, most: int) -> np.ndarray:
+    """A side's name on a dark ground, for its panel's upper left corner: uint8 [h, w, 3] BGR, w at most `most`."""
+    width = min(round((16 + 8.2 * len(words)) * unit), most)
+    text = Text(round(8 * unit), round(18 * unit), words, 10 * unit, True, PAPER_INK,
+                max(1, width - round(12 * unit)))  # fmt: skip
     return letter(width, round(26 * unit), [text], GROUND_NAME)
 
 

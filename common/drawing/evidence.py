@@ -36,12 +36,10 @@ class Evidence:
 
     @property
     def warning(self) -> str | None:
-        """What every picture of random weights says, and every one that a stand-in had a hand in; else None."""
+        """What every picture of random weights says; else None. A stand-in's pictures are under a band that says so."""
         drawn = "skeletons" if self.cell.spec.keypoints else "boxes"
-        words = ["DOUBLE: a stand-in of the vendor's SDK computed the chip's side, not the chip"] * self.cell.double
-        if self.cell.weights == "random":
-            words.append(f"random weights: the {drawn} mean nothing, only how well the two sides agree")
-        return "; ".join(words) or None
+        random = self.cell.weights == "random"
+        return f"random weights: the {drawn} mean nothing, only how well the two sides agree" if random else None
 
     @property
     def sides(self) -> tuple[Outputs, Outputs]:

@@ -204,8 +204,18 @@ def only_variant(name: str, chip: str, words: str) -> str:
     return built[0]
 
 
+def reference_of(network: EvaluatedNetwork) -> FloatReference:
+    """The float network that a built network is, or was made of."""
+    return FloatReference(network.cell.float.folder if isinstance(network, ChipNetwork) else network.folder)
+
+
+def has_random_weights(network: EvaluatedNetwork) -> bool:
+    """Whether a built network was never trained."""
+    return reference_of(network).source["origin"] == "random"
+
+
 def find_sides(model: str, spec: str, size: str, chip: str, variant: str) -> Sides:
     """The float network that make's variables name and, unless CHIP=float, its artifact. Raises like find_built()."""
     network = find_built(model, spec, size, chip, variant)
-    reference = FloatReference(network.folder if chip == FLOAT else network.cell.float.folder)
-    return Sides(FloatNetwork(reference), None if chip == FLOAT else network, reference.source["origin"] == "random")
+    reference = FloatNetwork(reference_of(network))
+    return Sides(reference, None if chip == FLOAT else network, has_random_weights(network))

@@ -19,7 +19,7 @@ from common.datasets.annotations import load_detections, load_keypoints, read_an
 from common.datasets.imageset import Instance
 from common.declarations.spec import ModelSpec
 from common.drawing.image import MOST_SHOWN
-from common.drawing.networks import Finder, Frame, find_built, find_in, shown
+from common.drawing.networks import Finder, Frame, find_built, find_in, has_random_weights, shown
 from common.evaluation.evaluated_network import FLOAT, EvaluatedNetwork
 from common.preprocessing.preprocess import clip_ground_truth_box
 from common.tasks.topdown import DETECTION_SCORE
@@ -45,9 +45,13 @@ class Detected:
 
     outlined = True
 
-    def __init__(self, network: EvaluatedNetwork):
+    def __init__(self, network: EvaluatedNetwork, random_weights: bool = False):
+        """random_weights: it was never trained, so that whom it finds means nothing; the caption says so.
+
+        Raises UserError (exit 2): none of its classes is a person.
+        """
         self.network = network
-        self.words = f"people found by {network.title}"
+        self.words = f"people found by {network.title}" + ", whose weights are random" * random_weights
         labels = network.task.labels()
         if PERSON not in labels:
             raise UserError(f"{network.title} finds no person; its classes: {', '.join(labels[:8])}",
@@ -186,4 +190,4 @@ def find_finder(spec: ModelSpec, detector: str, names: Sequence[str] | None) -> 
     if network.task.spec.task == "topdown_pose":
         raise UserError(f"DETECTOR={detector}: {model} looks at one person's box, it finds nobody",
                         "name a detector or a bottom-up network", USAGE_EXIT)  # fmt: skip
-    return Detected(network)
+    return Detected(network, has_random_weights(network))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from common.basics.errors import UserError
 from common.basics.wording import number_in_words
 from common.cells.cell_results import CellResults
+from common.reporting.ladder import shown_steps
 from common.reporting.pictures import Picture, Pictures
 
 LOG_LINES = 25
 WORST_LAYERS = 10
 DEFAULT_CALIBRATION_COUNT = 100
 FURTHER = "_further."  # in the names of pictures of neither the worst nor the median sample
+LOGS = {"compile": "compile.log", "simulate": "infer.log"}  # of the steps that the vendor's tools do
+NAMED_LOG = re.compile(r"\(log: (?P<path>[^\s()]+)\)")  # in a reason: the log of what is no step, as of an image
+BOXES = {"gt": "ground truth"}
 
 
 def make_command(cell: CellResults) -> str:
@@ -49,10 +54,25 @@ def make_command(cell: CellResults) -> str:
 
 def log_tail(path: Path) -> str | None:
     """The last lines of a log, None when there is none."""
-    if not path.exists():
+    if not path.is_file():
         return None
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(line.rpartition("\r")[2] for line in lines[-LOG_LINES:])
+
+
+def failed_log(cell: CellResults, facts: dict[str, Any]) -> tuple[str, str] | None:
+    """(path, its last lines) of the log that tells why a cell failed; None where none was kept.
+
+    A reason may come from another machine: a path that it names counts only within out/.
+    """
+    if facts["state"] != "failed":
+        return None
+    named, step = NAMED_LOG.search(facts["reason"]), facts["reason"].partition(":")[0]
+    path = Path(named["path"]) if named else cell.folder / LOGS.get(step, "")
+    if not path.resolve().is_relative_to(cell.folder.parents[2].resolve()):
+        return None
+    tail = log_tail(path)
+    return (str(path), tail) if tail else None
 
 
 def cell_preprocessing(cell: CellResults) -> dict[str, Any]:
@@ -104,9 +124,7 @@ def cell_details(cell: CellResults) -> dict[str, Any]:
         "Operators": {key: fix[key] for key in ("operators_before", "operators_after") if key in fix},
         "Versions": tools,
         "Hashes of all that went in and came out": hashes,
-        "End of compile.log": log_tail(cell.folder / "compile.log"),
-        "End of infer.log": log_tail(cell.folder / "infer.log"),
-    }  # fmt: skip
+    } | {f"End of {name}": log_tail(cell.folder / name) for name in LOGS.values()}  # fmt: skip
     return {title: content for title, content in details.items() if content}
 
 
@@ -163,13 +181,13 @@ def cell_latency(facts: dict[str, Any]) -> tuple[str, str, float | None]:
     if milliseconds is not None:
         return number_in_words(milliseconds, ".3g", " ms"), "vendor's estimate", milliseconds
     measured = facts["latency_ms"]
-    return number_in_words(measured, ".1f", " ms"), "simulated" if facts["simulated"] else "", measured
+    return number_in_words(measured, ".1f", " ms"), "not on the chip" if facts["simulated"] else "", measured
 
 
 def cell_view(cell: CellResults, pictures: Pictures, chip_title: str | None) -> dict[str, Any]:
     """All that the page says about a cell. Raises UserError when one of its files is damaged."""
     proof, facts, command = cell.proof or {}, cell.facts(), make_command(cell)
-    layers = cell_layers(cell, pictures)
+    layers, calibration = cell_layers(cell, pictures), cell.calibration if cell.calibration_set else None
     return {
         "facts": facts,
         "anchor": facts["cell"].replace("/", "--"),
@@ -177,13 +195,15 @@ def cell_view(cell: CellResults, pictures: Pictures, chip_title: str | None) -> 
         "command": command,
         "folder": str(cell.folder) if cell.folder.is_dir() else None,
         "latency": cell_latency(facts),
-        "steps": proof.get("steps", []),
+        "steps": shown_steps(cell),
+        "failed_log": failed_log(cell, facts),
         "gate": proof.get("gate"),
         "rungs": cell.rungs if cell.rung else None,
         "pictures": cell_pictures(cell, pictures),
         "layers": layers,
         "layers_command": layers_command(cell, command) if layers is None or layers["stale"] else None,
-        "calibration": cell.calibration if cell.calibration_set else None,
+        "calibration": calibration,
+        "boxes": BOXES.get(calibration["boxes"], calibration["boxes"].replace("_", " ")) if calibration else None,
         "contact_sheet": contact_sheet(cell, pictures),
         "preprocessing": cell_preprocessing(cell),
         "details": cell_details(cell),

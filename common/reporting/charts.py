@@ -102,7 +102,7 @@ def size_chart(series: dict[str, list[tuple[float, float]]]) -> np.ndarray:
         color = SERIES[(number + number // len(MARKERS)) % len(SERIES)]  # no pair comes twice among 64 chips
         axes.scatter([size for size, _ in points], [_shown(1 - agreement) for _, agreement in points], s=52,
                      color=color, marker=MARKERS[number % len(MARKERS)], label=chip, edgecolors="white",
-                     linewidths=0.6)  # fmt: skip
+                     linewidths=0.6, clip_on=False)  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(1.0, LEAST_LOSS)

@@ -95,6 +95,14 @@ def test_random_weights_are_marked_on_the_pictures_and_in_their_captions(made_ce
     assert red[1] == 0
 
 
+def test_where_nothing_was_found_no_agreement_is_named(own_cell):
+    compared = read_json(own_cell / "compare.json")
+    (own_cell / "compare.json").write_text(json.dumps(compared | {"compared": 0}))
+    draw_cell(Cell(own_cell))
+    captions = [picture["caption"] for picture in read_json(own_cell / "pictures.json")["pictures"][:2]]
+    assert all("nothing found on either side" in caption and "OKS" not in caption for caption in captions)
+
+
 def test_sides_are_told_by_name_in_both_keypoint_sets():
     def side(keypoints, first, second):
         return side_of_edge(keypoints, keypoints.names.index(first), keypoints.names.index(second))

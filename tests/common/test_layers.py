@@ -14,7 +14,7 @@ import yaml
 from common import layers as module
 from common.basics.errors import UserError
 from common.basics.files import sha256_file, write_json
-from common.drawing.layers import layer_figure, short, styles
+from common.drawing.layers import NUMBER_PLACES, layer_figure, number_offsets, short, styles
 from common.layers import LayerReport, read_report, table
 
 NAMES = ["stem", "body", "head", "scores"]
@@ -253,3 +253,13 @@ def test_the_picture_tells_precisions_apart_and_takes_any_number_of_layers():
     assert not np.array_equal(picture, layer_figure(wide, "title", "note"))
     for layers_ in (many(1), [many(1)[0] | {"sqnr_db": None}]):
         assert layer_figure(layers_, "title", "note").shape == (520, 1320, 3)
+
+
+def test_numbers_of_rings_that_touch_do_not_cover_each_other():
+    lonely = np.array([[100.0, 100.0], [300.0, 100.0]])
+    assert number_offsets(lonely) == [NUMBER_PLACES[0]] * 2
+    close = np.array([[100.0, 100.0], [106.0, 100.0], [112.0, 101.0]])
+    middles = close + np.array(number_offsets(close)) * 100 / 72
+    for first in range(3):
+        for second in range(first):
+            assert (np.abs(middles[first] - middles[second]) >= (16, 12)).any(), (first, second)

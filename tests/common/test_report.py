@@ -85,7 +85,7 @@ def test_numbers_of_the_matrix_are_those_of_the_files(built):
     assert row[5] == with_interval(metrics["chip"]["AP"], metrics["chip"]["interval"], ".3f")
     assert row[6] == with_interval(metrics["drop"]["AP"], metrics["drop"]["interval"], ".4f")
     assert row[7] == f"{compared['agreement']:.4f}"
-    assert row[8:] == ["31 kB", "4.2 s", "123 MB", "7.1 mssimulated"]
+    assert row[8:] == ["31 kB", "4.2 s", "123 MB", "7.1 msnot on the chip"]
     assert metrics["protocol"] in "".join(page.words)
     for step in read_json(cell / "proof.json")["steps"]:
         assert any(step["name"] in row and step["state"] in row and step["figures"] in row[3] for row in page.rows)
@@ -134,7 +134,7 @@ def test_a_rendered_evaluation_set_is_called_so(project):
     (cell.parents[1] / "float/evaluation_set.json").write_text(f'{{"folder": "{project / "set"}", "fingerprint": "0"}}')
     page = Page(make_report(project / "out").read_text())
     assert words in "".join(page.words)
-    assert row_of(page, "fp32")[4].endswith("rendered people")
+    assert row_of(page, "fp32")[4].endswith("rendered")
     assert "rendered people, not photographs" in (project / "out/report/summary.md").read_text()
     rows = read_json(project / "out/report/results.json")["cells"]
     assert [row["rendered"] for row in rows] == [False, True, True]

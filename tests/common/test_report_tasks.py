@@ -29,7 +29,7 @@ def test_three_tasks_in_one_page(whole_project):
                  "IoU is the agreement of the chip's boxes", "gate: IoU at least 0.9, AP drop at most"):  # fmt: skip
         assert text in words
     titles = next(row for row in page.rows if "Chip" in row)
-    assert titles[4:8] == ["AP float", "AP chip", "Drop", "agreement"]
+    assert titles[4:8] == ["AP float", "AP chip", "Drop", "Agreement"]
     for model, name, similarity in (
         ("toy_pose", "top-down pose", "OKS"), ("bottomup_pose", "bottom-up pose", "OKS"),
         ("detection", "detection", "IoU"),

@@ -9,6 +9,7 @@
   const heads = [...table.tHead.rows[0].cells];
   const titles = heads.map((head) => head.textContent.trim());
   const sections = new Map(rows.map((row) => [row, document.getElementById(row.querySelector("a").hash.slice(1))]));
+  const links = new Map(rows.map((row) => [row, document.querySelector(`.overview a[href="${row.querySelector("a").hash}"]`)]));
   const searched = new Map(rows.map((row) =>
     [row, `${row.querySelector("a").getAttribute("aria-label")} ${row.dataset.words} ${row.dataset.state}`.toLowerCase()]));
 
@@ -20,8 +21,7 @@
       const wanted = ["model", "chip", "precision", "state"].every((key) => !form[key].value || form[key].value === row.dataset[key])
         && words.every((word) => searched.get(row).includes(word));
       row.hidden = !wanted;
-      const section = sections.get(row);
-      if (section) section.hidden = !wanted;
+      for (const other of [sections.get(row), links.get(row)]) if (other) other.hidden = !wanted;
       shown += wanted;
     }
     return shown;

@@ -65,8 +65,10 @@ def test_a_detector_s_name(tmp_path, monkeypatch, test_chip):
     assert "boxes.json is missing" in refused(find_finder, topdown, "boxes.json", ["a.jpg"])
     asked = []
     monkeypatch.setattr("common.drawing.person_boxes.find_built", lambda *names: asked.append(names) or DotDetector())
+    monkeypatch.setattr("common.drawing.person_boxes.has_random_weights", lambda network: len(asked) > 1)
     assert find_finder(topdown, "finder", None).words == "people found by finder float"
-    find_finder(topdown, "finder/testchip/int8", None)
+    untrained = find_finder(topdown, "finder/testchip/int8", None)
+    assert untrained.words == "people found by finder float, whose weights are random"
     assert asked == [("finder", "", "", "float", ""), ("finder", "", "", "testchip", "int8")]
     monkeypatch.setattr("common.drawing.person_boxes.find_built", lambda *names: DotNetwork())
     assert "it finds nobody" in refused(find_finder, topdown, "dots", None, code=2)

@@ -85,6 +85,55 @@ def test_a_cell_s_own_files_go_before_what_is_said_of_it(project):
     assert states(project)[INT8] == ("failed", "compile: too wide")
 
 
+def test_the_overview_has_every_cell_at_its_model_and_chip(project):
+    assert "All models on all chips" not in "".join(Page(make_report(project / "out").read_text()).words)  # one chip
+    told(project, ("new_pose/otherchip/int8", "skipped", "no SDK"))
+    page = Page(make_report(project / "out").read_text())
+    first = page.rows.index(["", CHIP, "otherchip"] if CHIP < "otherchip" else ["", "otherchip", CHIP])
+    table = {row[0]: dict(zip(page.rows[first][1:], row[1:], strict=True)) for row in page.rows[first + 1 : first + 4]}
+    assert table["new_pose"] == {CHIP: "", "otherchip": "int8 skipped"}
+    assert table["toy_pose"][CHIP] == "fp32 provenint8 failed" and table["toy_pose"]["otherchip"] == ""
+    assert [url for url in page.urls if "--" in url].count(f"#toy_pose--{CHIP}--int8") == 2  # here, and in the table
+
+
+def ladder_of(page):
+    """[(step, name, state)] of every ladder on the page."""
+    return [(row[0], row[1], row[2]) for row in page.rows if row[0].isdecimal() and len(row) == 4]
+
+
+def test_a_cell_that_broke_off_shows_how_far_it_came_and_the_end_of_the_log(project):
+    shutil.rmtree(project / "out/lost_pose")
+    shutil.rmtree(project / "out/toy_pose" / CHIP / "fp32")
+    cell = project / "out" / INT8
+    (cell / "proof.json").unlink()
+    (cell / "compile.json").unlink()
+    (cell / "compile.log").write_text("allocating <buffers>\nERROR: too wide\n")
+    page = Page(make_report(project / "out").read_text())
+    states = [state for _, _, state in ladder_of(page)]
+    assert states == ["passed", "passed", "passed", "passed", "not reached", "not reached", "not reached"]
+    words = "".join(page.words)
+    assert f"The end of {project}/out/{INT8}/compile.log" in words
+    assert words.index("allocating <buffers>") < words.index("Ladder of proof")
+    problem = {"problem": "Foo is not supported", "node": "n", "operator": "Foo", "attribute": None, "way_out": "none"}
+    preflight = read_json(cell / "preflight.json") | {"ok": False, "problems": [problem]}
+    (cell / "preflight.json").unlink()
+    write_json(cell / "preflight.failed.json", preflight)
+    page = Page(make_report(project / "out").read_text())
+    assert ladder_of(page)[0] == ("0", "preflight", "failed")
+    assert "The end of" not in "".join(page.words)  # the compiler never ran for this graph
+
+
+def test_a_log_that_a_reason_names_is_shown_from_within_out_alone(project):
+    (project / "out/images").mkdir()
+    (project / "out/images/chip.log").write_text("no such base\n")
+    (project / "secret.log").write_text("a secret\n")
+    for log, shown in (("out/images/chip.log", True), ("secret.log", False), ("out/../secret.log", False)):
+        told(project, ("toy_pose/otherchip/int8", "failed", f"docker build failed (log: {project}/{log})"))
+        words = "".join(Page(make_report(project / "out").read_text()).words)
+        assert ("no such base" in words) == shown and "a secret" not in words
+        assert "Ladder of proof" in words and "not reached" not in words  # it never began: it has no ladder
+
+
 @pytest.mark.parametrize(
     "content",
     ['{"cells": 3}', "[]", '{"cells": [{"cell": "../../etc", "state": "skipped"}]}',
@@ -139,7 +188,7 @@ def test_a_vendor_s_estimate_goes_before_a_simulator_s_time(project):
     write_json(path, read_json(path) | {"estimate": {"milliseconds": 0.3533, "fps": 2830.7}})
     page = Page(make_report(project / "out").read_text())
     latencies = {row[2]: row[11] for row in page.rows if row and row[0] == "toy_pose"}
-    assert latencies == {"int8": "0.353 msvendor's estimate", "fp32": "7.1 mssimulated"}
+    assert latencies == {"int8": "0.353 msvendor's estimate", "fp32": "7.1 msnot on the chip"}
     assert "| 0.353 ms (vendor's estimate) |" in (project / "out/report/summary.md").read_text()
     assert "fps: 2830.7" in "".join(page.words)
 
@@ -155,6 +204,7 @@ def test_nested_content_as_lines():
     assert (
         lines(content) == "a: 0.333333\nb:\n  c: none\n  d: none\ne:\n  -\n    f: 1\n  -\n    f: True\ng: x, 2\nh: none"
     )
+    assert lines([[640, 640], [480, 640]]) == "640, 640; 480, 640"
 
 
 def test_the_document_tells_every_state_and_column(project):
