@@ -399,8 +399,9 @@ layers: | $(COMMON)
 	$(RUN) layers --model '$(MODEL)' --spec '$(SPEC)' --size '$(SIZE)' --chip '$(CHIP)' \
 		--precision '$(or $(PRECISION),$(VARIANT))'
 
-bench: $(patsubst vendors/%/bare_commands.py,.venv/%/ready,$(wildcard vendors/*/bare_commands.py)) | $(COMMON) \
-		$(call rendered,calib/people_evaluation) $(call rendered,calib/people_calibration)
+bench: $(patsubst vendors/%/bare_commands.py,.venv/%/ready,$(wildcard vendors/*/bare_commands.py)) \
+		$(patsubst vendors/%/chip.yaml,.venv/%/ready,$(if $(filter bench,$(MAKECMDGOALS)),$(shell grep -l '^host_runtime: true' vendors/*/chip.yaml))) \
+		| $(COMMON) $(call rendered,calib/people_evaluation) $(call rendered,calib/people_calibration)
 	$(RUN) common.bench.__main__ --compile-network '$(BENCH_NETWORK)' --images '$(BENCH_IMAGES)'
 
 weights: | $(COMMON)

@@ -9,44 +9,60 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common.basics.errors import run
+from common.basics.errors import UserError, run
 from common.basics.files import write_json, write_json_if_changed
 from common.bench.compilation import benched_cells, measure_compilation
+from common.bench.figure import draw
 from common.bench.grouping import measure_grouping
 from common.bench.growth import measure_growth
 from common.bench.images import measure_images
+from common.bench.latency import measure_latency
+from common.bench.make_graph import measure_make_graph
+from common.bench.measured import run_stage
 from common.bench.page import measure_page
 from common.bench.pipeline import measure_parts
-from common.bench.report import draw, table
+from common.bench.report import table
+from common.bench.stages import float_stages
+from common.bench.start_up import measure_start_up
 from common.datasets.imageset import ImageSet
 from common.declarations.spec import load_model
-from common.export import export
 from common.graphs.onnx_graph import Runner
 from common.job import FloatReference
 from common.plan import OUT
+from common.reporting.bench_figures import VERSION
 from common.tasks import task_of
 
 FOLDER = OUT / "bench"
 THREADS = 2  # of onnxruntime within an operator, as everywhere in npumake
-GROWTH = [10, 100]
+GROWTH = [10, 100, 1000]
 PEOPLE = 10  # in the image whose heatmaps are grouped
 
 
 def random_reference(name: str, folder: Path) -> Path:
-    """folder/<name>/float: the network with random weights (time does not depend on them), exported once."""
+    """folder/<name>/float with a source.json: the network with random weights (time does not depend on them). What was
+    made for another declaration is removed."""
     reference = folder / name / "float"
     source = {"kind": "random", "origin": "random", "path": None}
     spec = load_model(name).model_dump(mode="json")
-    changed = write_json_if_changed(
-        reference / "source.json", {"version": 1, "model": name, "spec": spec, "source": source}
-    )
-    if changed or not (reference / "export.json").exists():
-        export(reference)
+    wanted = {"version": 1, "model": name, "spec": spec, "source": source}
+    if write_json_if_changed(reference / "source.json", wanted):
+        for path in [path for path in reference.iterdir() if path.name != "source.json"]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return reference
+
+
+def exported_reference(name: str, folder: Path) -> Path:
+    """The same, exported once."""
+    reference = random_reference(name, folder)
+    if not (reference / "export.json").exists():
+        run_stage(reference / "bench-export.log", "export", str(reference))
     return reference
 
 
@@ -72,8 +88,23 @@ def machine() -> dict[str, Any]:
     }
 
 
-def bench(reference: Path, image_set: Path, people: int, repeats: int, growth: list[int]) -> dict[str, Any]:
-    """Measure everything; the content of bench.json. people: how many of the set's the parts are measured on."""
+def optional(what: str, measure: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """What measure() gives; None, and a line that says why, where it cannot: the others are worth having."""
+    try:
+        return measure()
+    except UserError as error:
+        print(f"bench: left out: {what}: {error.message}", flush=True)
+        return None
+
+
+def bench(
+    reference: Path, small: Path, image_set: Path, people: int, repeats: int, growth: list[int]
+) -> dict[str, Any]:
+    """Measure what needs no vendor's tools; most of the content of bench.json.
+
+    reference, small: exported networks; the parts are measured with the first, on `people` of the set's, and whole
+    evaluations of `growth` images with the second, beside whose inference everything else counts the most.
+    """
     before = machine()
     task = task_of(FloatReference(reference).spec)
     opened = ImageSet.open(image_set)
@@ -81,7 +112,7 @@ def bench(reference: Path, image_set: Path, people: int, repeats: int, growth: l
     pipeline = measure_parts(task, opened, instances, Runner(reference / "model.onnx", threads=THREADS), repeats)
     around = sum(part.ours for part in pipeline["parts"])
     return {
-        "version": 1,
+        "version": VERSION,
         "machine": before,
         "network": task.spec.name,
         "set": str(image_set),
@@ -93,8 +124,7 @@ def bench(reference: Path, image_set: Path, people: int, repeats: int, growth: l
             "share": around / pipeline["inference"],
         },
         "grouping": measure_grouping(PEOPLE, repeats),
-        "growth": measure_growth(reference, image_set, growth),
-        "page": measure_page(),
+        "growth": measure_growth(small, image_set, growth),
     }
 
 
@@ -111,16 +141,23 @@ def main() -> None:
     arguments = parser.parse_args()
     images = measure_images(arguments.images)  # first: it refuses a wrong word
     compiled = resolved_name(arguments.compile_network)
+    calibration, evaluation = Path(arguments.calibration), Path(arguments.set)
     cells = benched_cells()
-    print(f"bench: {arguments.network} with random weights; three minutes on two cores, longer beside other work")
+    print(f"bench: {arguments.network} with random weights; ten minutes on two cores, longer beside other work")
     if cells:
         chips = ", ".join(chip for chip, _ in cells)
         print(f"bench: then {compiled} is compiled for {chips}: minutes; with a large network, half an hour or more")
-    reference = random_reference(arguments.network, FOLDER)
-    content = bench(reference, Path(arguments.set), arguments.people, arguments.repeats, GROWTH)
+    small = random_reference(compiled, FOLDER)
+    before = float_stages(small, evaluation)
+    reference = exported_reference(resolved_name(arguments.network), FOLDER)
+    content = bench(reference, small, evaluation, arguments.people, arguments.repeats, GROWTH)
+    content["page"] = measure_page()
+    content["make_graph"] = optional("make with nothing to do", measure_make_graph)
+    content["start_up"] = optional("the start of a stage", measure_start_up)
     if cells:
-        source = random_reference(compiled, FOLDER)
-        content["compilation"] = measure_compilation(source, Path(arguments.calibration), Path(arguments.set), cells)
+        content["compilation"] = measure_compilation(small, calibration, cells, before)
+    both = list(dict.fromkeys([small, reference]))
+    content["latency"] = measure_latency(both, calibration, evaluation)
     content["images"] = images
     write_json(FOLDER / "bench.json", content)
     draw(content, FOLDER / "bench.png")

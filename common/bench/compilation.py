@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.basics.errors import UserError
-from common.basics.files import folder_fingerprint, read_json, write_json, write_json_if_changed
-from common.calibrate import calibrate_cell
+from common.basics.files import read_json
+from common.bench.stages import CALIBRATION_SAMPLES, new_cell, stages_after, stages_before, summed, vendor_stage
 from common.declarations.spec import chip_names, load_chip
 from common.engines import engine
-from common.fix import fix_cell
-from common.job import Cell, FloatReference, job_description
-from common.samples import load_arrays, make_samples
+from common.job import Cell
+from common.samples import load_arrays
 
 LIMIT = 1.10  # of npumake's wall time over the bare commands'
-CALIBRATION_SAMPLES = 20
-IMAGES = 8  # whose people infer.py is timed on
 REPEATS, LONG_SECONDS = 3, 60.0  # a compilation is repeated while all of them together are not long
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -55,36 +52,6 @@ def benched_cells() -> list[tuple[str, str]]:
     return found
 
 
-def prepare(reference: Path, chip: str, precision: str, calibration: Path, evaluation: Path) -> Cell:
-    """A cell beside an exported float reference, with all that compile.py needs, on the chip's first rung."""
-    wanted = {"folder": str(evaluation), "fingerprint": folder_fingerprint(evaluation), "limit": IMAGES}
-    if write_json_if_changed(reference / "evaluation_set.json", wanted) or not (reference / "samples.json").exists():
-        make_samples(FloatReference(reference))
-    folder = reference.parent / chip / precision
-    shutil.rmtree(folder, ignore_errors=True)
-    model = read_json(reference / "source.json")["model"]
-    request = {"model": model, "chip": chip, "variant": precision, "precision": precision, "batch": 1}
-    write_json(folder / "request.json", {"version": 1, **request})
-    cell = Cell(folder)
-    fix_cell(folder)
-    if cell.quantised:
-        request = {"folder": str(calibration), "fingerprint": folder_fingerprint(calibration)}
-        write_json(folder / "calibration_set.json", request | {"count": CALIBRATION_SAMPLES, "force": True})
-        calibrate_cell(cell)
-    write_json(folder / "job.json", job_description(cell))
-    shutil.copyfile(reference / "samples.npz", folder / "samples.npz")
-    return cell
-
-
-def compile_seconds(cell: Cell) -> float:
-    """The wall time of compile.py through the engine, from nothing: no cache, no older result."""
-    shutil.rmtree(cell.folder / "cache", ignore_errors=True)
-    (cell.folder / "compile.json").unlink(missing_ok=True)
-    begun = time.perf_counter()
-    engine.compile_cell(cell)
-    return time.perf_counter() - begun
-
-
 def run_bare(cell: Cell) -> BareRun:
     """Run bare_commands.py. Raises UserError when it fails, or its last line is not what the contract says."""
     engine.run_vendor_script(cell, "bare_commands.py")
@@ -100,20 +67,26 @@ def run_bare(cell: Cell) -> BareRun:
         ) from None
 
 
-def measure_one(cell: Cell, repeats: int = REPEATS) -> dict[str, Any]:
-    """Both ways one after the other, a few times: medians, their ratio, and inference per sample."""
+def measure_one(cell: Cell, before: Sequence[dict[str, Any]], repeats: int = REPEATS) -> dict[str, Any]:
+    """Both ways one after the other, a few times: medians and their ratio; inference per sample; then the stages after
+    it. before: what the stages took that came before it.
+
+    A compilation starts from nothing: no cache, no older result.
+    """
     ours: list[float] = []
     bare: list[BareRun] = []
     while len(ours) < repeats and sum(ours) < LONG_SECONDS:
-        ours.append(compile_seconds(cell))
+        shutil.rmtree(cell.folder / "cache", ignore_errors=True)
+        (cell.folder / "compile.json").unlink(missing_ok=True)
+        stage = vendor_stage(cell, "compile")
+        compiled = read_json(cell.folder / "compile.json")
+        ours.append(compiled["seconds"])
         bare.append(run_bare(cell))
-    compiled = read_json(cell.folder / "compile.json")
     seconds, plain = statistics.median(ours), statistics.median(run.seconds for run in bare)
     middle = min(bare, key=lambda run: abs(run.seconds - plain))
+    simulated = vendor_stage(cell, "simulate")
     count = len(next(iter(load_arrays(cell.folder / "samples.npz").values())))
-    begun = time.perf_counter()
-    engine.infer(cell.folder)
-    per_sample = (time.perf_counter() - begun) / count
+    per_sample = simulated["seconds"] / count
     runner = middle.runner_seconds_per_sample
     return {
         "chip": cell.chip,
@@ -129,22 +102,29 @@ def measure_one(cell: Cell, repeats: int = REPEATS) -> dict[str, Any]:
         "infer_seconds_per_sample": per_sample,
         "runner_seconds_per_sample": runner,
         "times_faster": runner / per_sample if runner else None,
+        "build": summed([*before, stage, simulated, *stages_after(cell)]),
     }
 
 
 def measure_compilation(
-    reference: Path, calibration: Path, evaluation: Path, cells: list[tuple[str, str]], repeats: int = REPEATS
+    reference: Path,
+    calibration: Path,
+    cells: list[tuple[str, str]],
+    before: Sequence[dict[str, Any]] = (),
+    repeats: int = REPEATS,
 ) -> dict[str, Any]:
     """{"network", "limit", "calibration_samples", "chips": [measure_one()], "left_out": [{"chip", "why"}]}.
 
-    reference: an exported float network. A chip whose environment is not there, or whose tools fail, is left out.
+    reference: a float network with its samples and predictions; before: what float_stages() took. A chip whose
+    environment is not there, or whose tools fail, is left out.
     """
     chips, left_out = [], []
     for chip, precision in cells:
         try:
             engine.vendor_python(load_chip(chip))
             print(f"bench: {chip} {precision}: npumake beside the bare commands", flush=True)
-            chips.append(measure_one(prepare(reference, chip, precision, calibration, evaluation), repeats))
+            cell = new_cell(reference, chip, precision, calibration)
+            chips.append(measure_one(cell, [*before, *stages_before(cell)], repeats))
         except UserError as error:
             left_out.append({"chip": chip, "why": error.message})
     return {

@@ -1,15 +1,13 @@
-"""bench.json as a table and as a picture."""
+"""bench.json as a table."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from common.basics.files import replacing
 from common.bench.images import image_lines
+from common.bench.make_graph import make_graph_lines
 from common.bench.page import sentence
-
-OURS, PLAIN, GREY = "#2a6f97", "#d08c60", "#8d99ae"
+from common.bench.start_up import start_up_lines
 
 
 def table(content: dict[str, Any]) -> str:
@@ -37,15 +35,43 @@ def table(content: dict[str, Any]) -> str:
         f"{grouping['ours']:.1f}, straightforward {grouping['plain']:.0f}; before it, adding up both stages "
         f"{grouping['merge']:.1f}",
         "",
-        "a whole evaluation     people   seconds   a person    peak memory",
     ]
-    for row in content["growth"]:
-        lines.append(
-            f"{row['images']:>6} images     {row['people']:>10}{row['seconds']:>10.1f}"
-            f"{1000 * row['seconds'] / row['people']:>8.0f} ms{row['peak_bytes'] / 1e6:>12.0f} MB"
-        )
+    lines += _growth_lines(content["growth"])
     lines += ["", sentence(content["page"])] if content.get("page") else []
-    return "\n".join(lines + _compilation_lines(content.get("compilation")) + image_lines(content.get("images")))
+    lines += make_graph_lines(content.get("make_graph")) + start_up_lines(content.get("start_up"))
+    lines += _compilation_lines(content.get("compilation")) + _latency_lines(content.get("latency"))
+    return "\n".join(lines + image_lines(content.get("images")))
+
+
+def _growth_lines(growth: dict[str, Any]) -> list[str]:
+    lines = [
+        f"a whole evaluation of {growth['network']}",
+        f"{'images':>8}{'people':>8}{'seconds':>10}{'inference alone':>17}{'images/s':>10}{'peak memory':>14}",
+    ]
+    for row in growth["runs"]:
+        lines.append(
+            f"{row['images']:>8}{row['people']:>8}{row['seconds']:>10.1f}{row['inference_seconds']:>17.1f}"
+            f"{row['images'] / row['seconds']:>10.1f}{row['peak_bytes'] / 1e6:>11.0f} MB"
+        )
+    if fit := growth["fit"]:
+        lines.append(
+            f"a line: {fit['start_seconds']:.2f} s and {1000 * fit['seconds_per_image']:.1f} ms an image, no run is "
+            f"more than {100 * fit['largest_deviation']:.0f} % off it; "
+            f"{fit['bytes_per_image'] / 1000:.1f} kB of memory an image"
+        )
+    return lines
+
+
+def _latency_lines(latency: dict[str, Any] | None) -> list[str]:
+    if latency is None:
+        return []
+    lines = []
+    if latency["rows"]:
+        lines = ["", f"{'milliseconds of one inference':<40}{'float':>9}{'quantised':>11}{'times':>8}"]
+    for row in latency["rows"]:
+        name = f"{row['network']} on {row['chip']}, {row['float']}, {row['quantised']}"
+        lines.append(f"{name:<40}{row['float_ms']:>9.1f}{row['quantised_ms']:>11.1f}{row['times_faster']:>8.2f}")
+    return lines + [f"left out: latency on {row['chip']}: {row['why']}" for row in latency["left_out"]]
 
 
 def _compilation_lines(compilation: dict[str, Any] | None) -> list[str]:
@@ -67,88 +93,24 @@ def _compilation_lines(compilation: dict[str, Any] | None) -> list[str]:
             f"{row['ratio']:>7.2f}{row['peak_memory_bytes'] / 1e9:>10.2f}{row['bare_peak_memory_bytes'] / 1e9:>7.2f}"
             f"{row['infer_seconds_per_sample']:>11.2f}{told}{over}"
         )
+    for row in compilation["chips"]:
+        lines += _stage_lines(compilation["network"], row)
     return lines + [f"left out: {row['chip']}: {row['why']}" for row in compilation["left_out"]]
+
+
+def _stage_lines(network: str, row: dict[str, Any]) -> list[str]:
+    """Each stage of a whole build, and the sums, beside the bare commands."""
+    build = row["build"]
+    title = f"{network} for {row['chip']} {row['precision']}, by stage"
+    lines = ["", f"{title:<44}{'seconds':>9}{'peak MB':>9}"]
+    told = [(line["stage"], line["seconds"], line["peak_memory_bytes"]) for line in build["stages"]]
+    told += [
+        ("all", build["seconds"], build["peak_memory_bytes"]),
+        ("all but compile and simulate", build["own_seconds"], build["own_peak_memory_bytes"]),
+        ("the vendor's bare commands of compile", row["bare_seconds"], row["bare_peak_memory_bytes"]),
+    ]
+    return lines + [f"  {name:<42}{seconds:>9.1f}{peak / 1e6:>9.0f}" for name, seconds, peak in told]
 
 
 def _plain_sum(pipeline: dict[str, Any]) -> float:
     return sum(part["ours"] if part["plain"] is None else part["plain"] for part in pipeline["parts"])
-
-
-def draw(content: dict[str, Any], path: Path) -> None:
-    """The parts beside each other, the grouping, time and memory over the number of images; below them, where chips
-    were compiled for, npumake beside the vendors' bare commands."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    pipeline, grouping, growth = content["pipeline"], content["grouping"], content["growth"]
-    compilation = content.get("compilation") or {"chips": []}
-    rows = 2 if compilation["chips"] else 1
-    figure = plt.figure(figsize=(14, 4.2 * rows), layout="constrained")
-    above, *below = figure.subfigures(rows, 1, squeeze=False)[:, 0]
-    left, middle, right = above.subplots(1, 3, width_ratios=(3, 1, 1.5))
-    for part in below:
-        _draw_compilation(compilation, part)
-    names = [part["name"] for part in pipeline["parts"]]
-    rows = range(len(names))
-    left.barh([row - 0.2 for row in rows], [part["ours"] for part in pipeline["parts"]], 0.38, color=OURS, label="here")
-    plain = [part["ours"] if part["plain"] is None else part["plain"] for part in pipeline["parts"]]
-    left.barh([row + 0.2 for row in rows], plain, 0.38, color=PLAIN, label="straightforward, person by person")
-    left.set_yticks(list(rows), names)
-    left.invert_yaxis()
-    left.set_xlabel("milliseconds per person")
-    share = f"{pipeline['around']:.1f} ms of {pipeline['inference']:.0f} ms ({100 * pipeline['share']:.1f} %)"
-    left.set_title(f"around inference: {share}")
-    left.legend(loc="lower right", frameon=False)
-    bars = middle.bar(["here", "straightforward"], [grouping["ours"], grouping["plain"]], color=[OURS, PLAIN])
-    middle.bar_label(bars, fmt="%.0f")
-    middle.set_ylabel("milliseconds per image")
-    middle.set_title(f"grouping of {grouping['people']} people")
-    images = [row["images"] for row in growth]
-    right.plot(images, [row["seconds"] for row in growth], "o-", color=OURS, label="seconds")
-    right.set_xlabel("images")
-    right.set_ylabel("seconds", color=OURS)
-    right.set_ylim(bottom=0)
-    memory = right.twinx()
-    memory.plot(images, [row["peak_bytes"] / 1e6 for row in growth], "s--", color=GREY)
-    memory.set_ylabel("peak memory, MB", color=GREY)
-    memory.set_ylim(bottom=0)
-    right.set_title("a whole evaluation")
-    machine = content["machine"]
-    figure.suptitle(f"{content['network']} on {machine['processor']}, {machine['cores']} cores", fontsize=10)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-
-
-def _draw_compilation(compilation: dict[str, Any], figure: Any) -> None:
-    """Seconds of both ways with their ratio, and seconds a sample of infer.py and of the vendor's runner."""
-    chips = compilation["chips"]
-    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    rows, names = range(len(chips)), [f"{row['chip']} {row['precision']}" for row in chips]
-    ours = left.barh([row - 0.2 for row in rows], [row["seconds"] for row in chips], 0.38, color=OURS, label="here")
-    left.bar_label(ours, [f"{row['ratio']:.2f} x bare" for row in chips], label_type="center", color="white")
-    left.barh(
-        [row + 0.2 for row in rows],
-        [row["bare_seconds"] for row in chips],
-        0.38,
-        color=PLAIN,
-        label="the vendor's bare commands",
-    )
-    limits = [compilation["limit"] * row["bare_seconds"] for row in chips]
-    tall = [row - 0.2 for row in rows]
-    left.vlines(limits, [y - 0.22 for y in tall], [y + 0.22 for y in tall], color="black",
-                label=f"limit, {compilation['limit']:.2f} x bare")  # fmt: skip
-    left.set_xlabel("seconds from the fixed ONNX to the artifact")
-    left.set_title(f"{compilation['network']}, {compilation['calibration_samples']} calibration samples")
-    bars = right.barh([row - 0.2 for row in rows], [row["infer_seconds_per_sample"] for row in chips], 0.38, color=OURS)
-    right.bar_label(bars, [f" {row['times_faster']:.1f} times" if row["times_faster"] else "" for row in chips])
-    right.barh([row + 0.2 for row in rows], [row["runner_seconds_per_sample"] or 0 for row in chips], 0.38, color=PLAIN)
-    right.set_xlabel("seconds a sample")
-    right.set_title("infer.py, and the vendor's runner started for each sample")
-    for axes, labels in ((left, names), (right, [""] * len(names))):
-        axes.set_yticks(list(rows), labels)
-        axes.set_ylim(len(chips) + 0.1, -0.6)  # room for the legend below
-        axes.margins(x=0.2)
-    left.legend(loc="lower right", frameon=False, ncols=3)

@@ -85,7 +85,7 @@ class OptionSpec(Strict):
 class ChipSpec(BaseModel):
     """One vendor folder, as chip.yaml declares it. Further keys are the vendor scripts' own business."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     chips: list[Name]
     title: str
@@ -106,6 +106,7 @@ class ChipSpec(BaseModel):
     variant_options: list[str] = []  # those of them that make another artifact, in a folder of its own
     option_rules: dict[str, OptionSpec] = {}
     simulator: str
+    host_runtime: bool = False  # the chip's runtime runs on this machine, so the latency that infer.py tells is real
     proven: str
     sdk: SdkSpec
     demo: bool = False

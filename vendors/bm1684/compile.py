@@ -19,7 +19,7 @@ import numpy as np
 from artifact_record import cache_folder, finish, remove_results
 from atomic_files import read_json, scratch_folder, write_json
 from bmodel_file import check_description, check_file, parse_info, remove_chance
-from equality import prove
+from equality import SecondSample, prove
 from failure import VendorError, run
 from graph_runner import Arrays, GraphRunner, weight_file
 from graph_stages import MODES, REFERENCE, TOP, Deployed, TopGraph, deploy, transform
@@ -103,7 +103,10 @@ def build(job: Job, folder: Path) -> tuple[list[Path], list[Path], dict[str, Any
         seconds["quantise"] = round(time.monotonic() - started, 2)
     else:
         tables = {"quantize_table": float_layers_table(job, top, folder)}
-    deployed = deploy(top, job.chip, mode, folder, tables.get("calibration_table"), tables.get("quantize_table"))
+    second = SecondSample(job.chip, inputs[1] if len(inputs) > 1 else None)
+    deployed = deploy(
+        top, job.chip, mode, folder, tables.get("calibration_table"), tables.get("quantize_table"), second.simulate
+    )
     seconds["deploy"] = deployed.seconds
     stages |= {
         "graph_against_float": deployed.graph_against_float,
@@ -115,7 +118,7 @@ def build(job: Job, folder: Path) -> tuple[list[Path], list[Path], dict[str, Any
     described = parse_info(run_tool("model_tool", ["--info", deployed.bmodel.name], folder).output)
     check_description(job, described, names)
     started = time.monotonic()
-    equality = prove(deployed, job.chip, inputs[1] if len(inputs) > 1 else None)
+    equality = prove(deployed, second)
     seconds["equality"] = round(time.monotonic() - started, 2)
     side_files = _side_files(job, top, deployed, tables, folder)
     artifact = folder / f"{job.artifact}.bmodel"

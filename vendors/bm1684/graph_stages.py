@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,12 +151,21 @@ class Deployed:
 
 
 def deploy(
-    top: TopGraph, chip: str, mode: str, folder: Path, table: Path | None = None, qtable: Path | None = None
+    top: TopGraph,
+    chip: str,
+    mode: str,
+    folder: Path,
+    table: Path | None = None,
+    qtable: Path | None = None,
+    written: Callable[[Path, Path], None] | None = None,
 ) -> Deployed:
     """Compile the top graph to <folder>/net.bmodel with the vendor's comparison of every stage.
 
-    table, qtable: as for lower(). Raises VendorError when model_deploy fails, when the quantised graph differs from
-    float although the mode is F32, or when the BModel differs from the quantised graph.
+    table, qtable: as for lower(). written: called with the BModel and the quantised graph as soon as both are written;
+    the vendor's simulator computes meanwhile, on one core, for its comparison of the two.
+
+    Raises VendorError when model_deploy fails, when the quantised graph differs from float although the mode is F32, or
+    when the BModel differs from the quantised graph.
     """
     place(top, folder)
     arguments = ["--mlir", TOP, "--quantize", mode, "--processor", chip]
@@ -170,10 +180,11 @@ def deploy(
     # --cache_skip keeps the outputs that were compared. --debug would keep the quantised graph's weights, too, but puts
     # half as much again into the BModel; making that graph once more takes a second.
     arguments += ["--cache_skip", "--model", names[0]]
-    done = run_tool("model_deploy", arguments, folder, names)
+    watch = _when_written(folder / names[0], folder / names[1], written) if written else None
+    done = run_tool("model_deploy", arguments, folder, names, watch=watch)
     if mode_left_out(folder / names[0]):
         # Once more, with new memory that is never 0 (glibc, mallopt(3)): it takes twice the time, so not always.
-        done = run_tool("model_deploy", arguments, folder, names, variables={"MALLOC_PERTURB_": "165"})
+        done = run_tool("model_deploy", arguments, folder, names, "", {"MALLOC_PERTURB_": "165"}, watch)
     compared = comparisons(done.output)
     if len(compared) != 2:
         raise VendorError(
@@ -182,6 +193,16 @@ def deploy(
     files = [folder / name for name in names]
     files[1] = _with_weights(files[1], lower(top, chip, mode, folder, table, qtable))
     return Deployed(*files, compared[0].record(), compared[1].record(), done.seconds)
+
+
+def _when_written(bmodel: Path, graph: Path, written: Callable[[Path, Path], None]) -> Callable[[str], None]:
+    """What run_tool() is to watch for: the line of model_deploy's output that says that the BModel is there."""
+
+    def watch(line: str) -> None:
+        if line.startswith("[Success]: tpuc-opt") and "--codegen=" in line:
+            written(bmodel, graph)
+
+    return watch
 
 
 def _with_weights(deployed: Path, lowered: Path) -> Path:

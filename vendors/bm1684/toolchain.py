@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,11 +95,13 @@ def run_tool(
     writes: Sequence[str] = (),
     hint: str = "",
     variables: Mapping[str, str] = MappingProxyType({}),
+    watch: Callable[[str], None] | None = None,
 ) -> Finished:
     """Run one command in `folder`; its output goes to stdout as well, line by line, for whoever keeps the log.
 
     writes: files of `folder` that must be there, and not be empty, afterwards; older ones are removed first.
-    variables: of the environment, beside those that every tool needs.
+    variables: of the environment, beside those that every tool needs. watch: called with each line of its output; the
+    command goes on meanwhile.
     Raises VendorError when the command cannot start, is killed, exits non-zero, or leaves one of the files unwritten.
     """
     for name in writes:
@@ -108,7 +110,7 @@ def run_tool(
     started = time.monotonic()
     print(f"== {tool} {' '.join(map(str, arguments))}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tpu-") as temporary:
-        code, lines = _run(tool, command, folder, environment(temporary) | dict(variables))
+        code, lines = _run(tool, command, folder, environment(temporary) | dict(variables), watch)
     if code != 0:
         raise VendorError(f"{tool} {_ending(code)}: {_reason(lines)}", hint or _hint(code, lines))
     for name in writes:
@@ -121,7 +123,9 @@ def run_tool(
     return Finished(round(time.monotonic() - started, 2), "\n".join(lines))
 
 
-def _run(tool: str, command: list[str], folder: Path, variables: dict[str, str]) -> tuple[int, list[str]]:
+def _run(
+    tool: str, command: list[str], folder: Path, variables: dict[str, str], watch: Callable[[str], None] | None
+) -> tuple[int, list[str]]:
     """(exit code, lines of output). Whatever ends this process ends the command, too, with all that it started."""
     try:
         # A session of its own: Ctrl-C reaches this process alone.
@@ -143,6 +147,8 @@ def _run(tool: str, command: list[str], folder: Path, variables: dict[str, str])
             if line:
                 lines.append(line)
                 print(line, flush=True)
+                if watch:
+                    watch(line)
         return process.wait(), lines
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)

@@ -39,9 +39,20 @@ def remove_results(job: Job) -> None:
 
 
 def peak_memory_bytes() -> int:
-    """The largest resident memory of this process or of any that it has waited for."""
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return max(peaks) * (1 if sys.platform == "darwin" else 1024)
+    """Bytes of resident memory that the largest process had at its peak: this one, or any that it has waited for.
+
+    Not the sum of those that ran at once; and of children only those that ended. Linux hands getrusage's peak on from
+    the process that starts another (ru_maxrss of a child is at least what its parent held then): so this process asks
+    for its own (proc(5), VmHWM), and what its children have of it counts for nothing more than itself.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        own = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # no Linux, or one that does not tell
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(own, children)
 
 
 def finish(

@@ -20,7 +20,6 @@ from typing import Any
 from artifact_record import cache_folder, finish, remove_results
 from atomic_files import scratch_folder
 from failure import VendorError, run
-from graph_preparation import prepare
 from job_file import Job, load_calibration, read_job
 from network_build import FLOAT, PLAIN, STEM, Way, build, log_of, probe, toolkit_version
 from rknn_file import check_target
@@ -32,6 +31,8 @@ SUFFIX = ".rknn"
 
 def choose_way(job: Job, options: Options, folder: Path) -> tuple[Way, dict[str, Any] | None]:
     """How to make the artifact, with all files that it takes in `folder`; and the report on the quantisation."""
+    from graph_preparation import prepare  # onnx is imported beside the toolkit's own start
+
     graph = folder / f"{STEM}.onnx"
     changes, layers = prepare(job.graph, graph)
     for change in changes:

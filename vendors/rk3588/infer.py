@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from artifact_record import COMPILE_AGAIN
 from failure import VendorError, run
-from graph_preparation import prepare
 from inference_loop import main_of
 from job_file import Job
 from network_build import FLOAT, MIXED, PLAIN, STEM, STEP_ONE_FILES, Way, build, log_of, same_network, toolkit_version
@@ -33,6 +32,8 @@ def recorded_way(job: Job, compiled: dict[str, Any], folder: Path) -> Way:
         return Way(MIXED, tuple(job.folder / f"{job.artifact}{name.removeprefix(STEM)}" for name in STEP_ONE_FILES))
     if kind not in (FLOAT, PLAIN):
         raise VendorError(f"compile.json was written by another version of compile.py (way: {kind!r})", COMPILE_AGAIN)
+    from graph_preparation import prepare  # onnx is imported beside the toolkit's own start
+
     graph = folder / f"{STEM}.onnx"
     prepare(job.graph, graph)
     return Way(kind, (graph,))

@@ -1,18 +1,19 @@
 """`make bench` with very small settings: what it measures is the same both ways, and what it says is all there."""
 
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 
+from common.basics.errors import UserError
 from common.bench import straightforward_topdown as straightforward
 from common.bench.__main__ import bench, machine
+from common.bench.figure import draw
 from common.bench.grouping import drawn_outputs, measure_grouping
+from common.bench.growth import fit, repeated_set
 from common.bench.pipeline import measure_parts, median_milliseconds
-from common.bench.report import draw, table
+from common.bench.report import table
 from common.datasets.imageset import ImageSet
 from common.declarations.keypoints import COCO17
 from common.graphs.onnx_graph import Runner
@@ -21,7 +22,6 @@ from common.samples import network_inputs
 from common.tasks import task_of
 from tests.common.image_sets import make_set, pose_spec
 from tests.common.tiny_network import make_reference
-from tests.conftest import ROOT
 
 
 @pytest.fixture()
@@ -81,23 +81,43 @@ def test_the_drawn_maps_hold_the_people(tmp_path):
 
 
 def test_everything_together(folder, reference, tmp_path, capsys):
-    content = bench(reference, folder, people=5, repeats=1, growth=[1, 3])
+    content = bench(reference, reference, folder, people=5, repeats=1, growth=[1, 3, 9])
     json.dumps(content, allow_nan=False)
-    pipeline = content["pipeline"]
+    pipeline, growth = content["pipeline"], content["growth"]
     assert pipeline["people"] == 5 and content["network"] == "tester" and content["machine"]["cores"] >= 1
     assert pipeline["around"] == pytest.approx(sum(part["ours"] for part in pipeline["parts"]))
     assert pipeline["share"] == pytest.approx(pipeline["around"] / pipeline["inference"])
-    assert [(row["images"], row["people"]) for row in content["growth"]] == [(1, 2), (3, 6)]
-    assert all(row["seconds"] > 0 and row["peak_bytes"] > 10_000_000 for row in content["growth"])
+    assert [(row["images"], row["people"]) for row in growth["runs"]] == [(1, 2), (3, 6), (9, 18)]
+    assert all(row["inference_seconds"] > 0 and row["seconds"] > 0 for row in growth["runs"])
+    assert all(30_000_000 < row["peak_bytes"] < 600_000_000 for row in growth["runs"])
+    assert growth["network"] == "tester" and growth["fit"]["seconds_per_image"] < 5
+    assert not (reference.parent / "growth").exists() and not list(reference.glob("growth*"))
     text = table(content)
-    for word in ("decode heatmaps", "share of inference", "10 people in 512x512", "3 images", machine()["processor"]):
+    for word in ("decode heatmaps", "share of inference", "10 people in 512x512", "images/s", machine()["processor"]):
         assert word in text
+    assert " an image, no run is more than " in text and " kB of memory an image" in text
     draw(content, tmp_path / "bench.png")
     assert cv2.imread(str(tmp_path / "bench.png")).shape[1] > 1000
 
 
-def test_a_process_does_not_count_its_parents_memory_as_its_own():
-    large = b"x" * 500_000_000
-    script = "from common.bench.growth import peak_bytes; print(peak_bytes())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert len(large) > int(done.stdout) > 5_000_000
+def test_more_images_than_there_are(folder, tmp_path):
+    made = repeated_set(folder, tmp_path / "more", 10)
+    image_set = ImageSet.open(made)
+    instances = task_of(pose_spec()).instances(image_set)
+    assert len(image_set.images) == 10 and len(instances) == 20
+    again = [instance for instance in instances if instance.image_id == 9]  # the first of the four, for the third time
+    assert [instance.box for instance in again] == [instance.box for instance in instances if instance.image_id == 1]
+    with pytest.raises(UserError, match=r"no person_keypoints\.json"):
+        repeated_set(tmp_path, tmp_path / "none", 3)
+
+
+def test_the_line_through_the_runs():
+    def run(images, seconds, peak):
+        return {"images": images, "seconds": seconds, "peak_bytes": peak}
+
+    line = fit([run(10, 3.0, 50_000), run(100, 12.0, 100_000), run(1000, 102.0, 190_000)])
+    assert (line["start_seconds"], line["seconds_per_image"]) == (pytest.approx(2), pytest.approx(0.1))
+    assert line["bytes_per_image"] == pytest.approx(100) and line["largest_deviation"] < 1e-6
+    bent = fit([run(10, 3.0, 1), run(100, 12.0, 1), run(1000, 1000.0, 1)])
+    assert bent["largest_deviation"] > 0.3
+    assert fit([run(10, 3.0, 1)]) is None

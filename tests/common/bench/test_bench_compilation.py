@@ -9,15 +9,17 @@ import cv2
 import pytest
 import yaml
 
-import common.declarations.spec
 from common.basics.errors import UserError
 from common.basics.files import read_json, write_json
 from common.bench import compilation as module
 from common.bench.compilation import benched_cells, measure_compilation, run_bare
-from common.bench.report import draw, table
+from common.bench.figure import draw
+from common.bench.report import table
+from common.bench.stages import float_stages
 from common.job import Cell
 from tests.common.image_sets import make_set, pose_spec
 from tests.common.tiny_network import tiny_network
+from tests.conftest import ROOT
 
 COMPILE = """
     import hashlib, json, pathlib, sys
@@ -30,14 +32,24 @@ COMPILE = """
     (job / "net.bin").write_bytes(b"artifact")
     digest = hashlib.sha256(b"artifact").hexdigest()
     (job / "compile.json").write_text(json.dumps({
-        "artifact": ["net.bin"], "files": {"net.bin": {"bytes": 8, "sha256": digest}}, "artifact_bytes": 8}))
+        "artifact": ["net.bin"], "files": {"net.bin": {"bytes": 8, "sha256": digest}}, "artifact_bytes": 8,
+        "seconds": 1, "sha256": digest, "tools": {}, "quantization": None, "peak_memory_bytes": 123_000_000}))
 """
 INFER = """
-    import pathlib, sys
-    (pathlib.Path(sys.argv[1]) / "outputs.npz").write_bytes(b"outputs")
+    import json, pathlib, sys
+    import numpy as np, onnxruntime
+    job = pathlib.Path(sys.argv[1])
+    network = onnxruntime.InferenceSession(job / "model.onnx")
+    with np.load(job / "samples.npz") as samples:
+        rows = [network.run(None, {"image": sample[None]}) for sample in samples["image"]]
+    names = [output.name for output in network.get_outputs()]
+    np.savez(job / "outputs.npz", **{name: np.concatenate(row) for name, row in zip(names, zip(*rows))})
+    (job / "infer.json").write_text(json.dumps({"samples": len(rows), "latency_ms": None, "device": "d", "batch": 1,
+                                                "simulated": True, "stages": []}))
 """
 RESULT = {"seconds": 0.5, "steps": {"transform": 0.2, "deploy": 0.3}, "peak_memory_bytes": 2_000_000_000,
           "runner_seconds_per_sample": 40.0}  # fmt: skip
+BEFORE = {"stage": "export", "seconds": 7.0, "peak_memory_bytes": 900_000_000}
 
 
 def vendor(folder, chips, precisions, calibrated, bare=None):
@@ -46,7 +58,7 @@ def vendor(folder, chips, precisions, calibrated, bare=None):
         "chips": chips, "title": "t", "artifact": "x", "precisions": precisions, "calibrated": calibrated,
         "engines": ["local"],
         "sdk": {"name": "Tool", "version": "1", "licence": "none", "get": "nowhere"},
-        "simulator": "none", "proven": "no", "operators": {},
+        "simulator": "none", "proven": "no", "operators": {"Conv": {}, "AveragePool": {}},
         "graph": {"opset": [11, 11], "ir_version": 7},
         "rungs": {"int8": [{"name": "max", "title": "m", "options": {"calibration": "max"}},
                            {"name": "other", "title": "o"}]} if "int8" in precisions else {},
@@ -65,19 +77,23 @@ def vendor(folder, chips, precisions, calibrated, bare=None):
 def reference(tmp_path, monkeypatch):
     """An exported float network in out/bench/tester/float; the vendor folder family, with two chips."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(common.declarations.spec, "VENDORS_FOLDER", Path("vendors"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the stages, which run as `python -m common`
     vendor(tmp_path / "vendors/family", ["first", "second"], ["fp32", "int8"], ["int8"], RESULT)
     folder = Path("out/bench/tester/float")
     source = {"kind": "random", "origin": "random", "path": None}
     spec = pose_spec().model_dump(mode="json")
     write_json(folder / "source.json", {"version": 1, "model": "tester", "spec": spec, "source": source})
-    write_json(folder / "export.json", {})
+    write_json(folder / "export.json", {"opset": 11, "ir_version": 7, "inputs": [], "outputs": [], "operators": {},
+                                        "weights": "random", "source": source | {"sha256": None}})  # fmt: skip
     tiny_network(folder / "model.onnx")
+    evaluation = make_set(tmp_path / "evaluation", images=3, seed=1)
+    float_stages(folder, evaluation, ("samples", "reference"))
     return folder
 
 
-def sets(tmp_path):
-    return make_set(tmp_path / "calibration", images=12), make_set(tmp_path / "evaluation", images=3, seed=1)
+@pytest.fixture
+def calibration(tmp_path):
+    return make_set(tmp_path / "calibration", images=12)
 
 
 def test_vendors_that_offer_bare_commands_are_found(tmp_path, reference):
@@ -86,21 +102,34 @@ def test_vendors_that_offer_bare_commands_are_found(tmp_path, reference):
     assert sorted(benched_cells()) == [("first", "int8"), ("fourth", "hybrid")]
 
 
-def test_both_ways_are_measured_and_told(tmp_path, reference):
-    measured = measure_compilation(reference, *sets(tmp_path), benched_cells(), repeats=2)
+def test_both_ways_are_measured_and_told(tmp_path, reference, calibration):
+    measured = measure_compilation(reference, calibration, benched_cells(), [BEFORE], repeats=2)
     json.dumps(measured, allow_nan=False)
     assert measured["left_out"] == [] and (measured["network"], measured["limit"]) == ("tester", 1.10)
     (row,) = measured["chips"]
     assert (row["chip"], row["precision"], row["runs"], row["samples"]) == ("first", "int8", 2, 3)
     assert row["bare_seconds"] == 0.5 and row["bare_steps"] == RESULT["steps"]
     assert row["ratio"] == pytest.approx(row["seconds"] / 0.5) and row["seconds"] > 0
-    assert row["peak_memory_bytes"] > 1_000_000 and row["bare_peak_memory_bytes"] == 2_000_000_000
+    assert row["peak_memory_bytes"] == 123_000_000 and row["bare_peak_memory_bytes"] == 2_000_000_000
     assert row["times_faster"] == pytest.approx(40.0 / row["infer_seconds_per_sample"])
     # The folder of the network under its own name is not touched.
-    assert sorted(path.name for path in Path("out").iterdir()) == ["bench"]
+    assert sorted(path.name for path in Path("out").iterdir() if not path.name.startswith(".")) == ["bench", "sets"]
+    build = row["build"]
+    assert [line["stage"] for line in build["stages"]] == [
+        "export", "fix", "preflight", "calibrate", "job", "compile", "simulate", "compare", "evaluate", "draw", "proof",
+        "report"]  # fmt: skip
+    assert build["stages"][0] == BEFORE and all(line["seconds"] > 0 for line in build["stages"])
+    assert all(10_000_000 < line["peak_memory_bytes"] < 1_000_000_000 for line in build["stages"][1:])
+    assert build["seconds"] == pytest.approx(build["own_seconds"] + build["vendor_seconds"])
+    vendor_seconds = [line["seconds"] for line in build["stages"] if line["stage"] in ("compile", "simulate")]
+    assert build["vendor_seconds"] == pytest.approx(sum(vendor_seconds)) and build["own_seconds"] > 7
+    assert build["peak_memory_bytes"] == build["own_peak_memory_bytes"] == 900_000_000
+    assert not Path("out/bench/report").exists() and Path("out/bench/tester/first/int8/proof.json").exists()
 
     content = read_json(made_bench(tmp_path)) | {"compilation": measured}
     lines = table(content).splitlines()
+    assert any(line.startswith("tester for first int8, by stage") for line in lines)
+    assert "  export                                          7.0      900" in lines
     (line,) = [line for line in lines if line.startswith("first int8")]
     assert " 0.5 " in line and " 40.00" in line and ("above the limit" in line) == (row["ratio"] > 1.10)
     draw(content, tmp_path / "bench.png")
@@ -122,17 +151,18 @@ def made_bench(tmp_path):
         "pipeline": {"parts": [part], "people": 1, "images": 1, "around": 1.0, "inference": 9.0, "share": 0.1,
                      "overlapped": 9.0},
         "grouping": {"people": 1, "width": 9, "height": 9, "ours": 1.0, "plain": 2.0, "merge": 1.0},
-        "growth": [{"images": 1, "people": 1, "seconds": 1.0, "peak_bytes": 1}],
+        "growth": {"network": "n", "fit": None, "runs": [
+            {"images": 1, "people": 1, "seconds": 1.0, "inference_seconds": 0.5, "peak_bytes": 1}]},
     })  # fmt: skip
     return tmp_path / "bench.json"
 
 
-def test_a_chip_that_cannot_be_measured_is_left_out_with_the_reason(tmp_path, reference):
+def test_a_chip_that_cannot_be_measured_is_left_out_with_the_reason(tmp_path, reference, calibration):
     vendor(tmp_path / "vendors/bare", ["bare"], ["int8"], ["int8"], RESULT | {"seconds": 0})
     vendor(tmp_path / "vendors/gone", ["gone"], ["int8"], ["int8"], RESULT)
     (tmp_path / ".venv/gone/bin/python").unlink()
     cells = [(chip, "int8") for chip in ("gone", "bare", "first")]
-    measured = measure_compilation(reference, *sets(tmp_path), cells, repeats=1)
+    measured = measure_compilation(reference, calibration, cells, repeats=1)
     assert [row["chip"] for row in measured["chips"]] == ["first"]
     assert [row["chip"] for row in measured["left_out"]] == ["gone", "bare"]
     assert "environment of" in measured["left_out"][0]["why"] and "seconds" in measured["left_out"][1]["why"]
@@ -162,7 +192,7 @@ def test_what_is_no_result_is_refused(tmp_path, reference, text, said):
         run_bare(Cell(cell))
 
 
-def test_a_long_compilation_is_measured_once(monkeypatch, tmp_path, reference):
+def test_a_long_compilation_is_measured_once(monkeypatch, reference, calibration):
     monkeypatch.setattr(module, "LONG_SECONDS", 0.001)
-    measured = measure_compilation(reference, *sets(tmp_path), benched_cells())
+    measured = measure_compilation(reference, calibration, benched_cells())
     assert measured["chips"][0]["runs"] == 1
