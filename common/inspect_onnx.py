@@ -18,18 +18,16 @@ from onnx import TensorProto
 
 from common.basics.errors import USAGE_EXIT, UserError, run
 from common.basics.files import to_json
-from common.basics.wording import size_in_words
+from common.basics.wording import listed, shape_text, size_in_words
 from common.graphs.chip_verdicts import Verdict, graph_for_chips, verdicts
 from common.graphs.likely_task import Likeness, known_shapes, likely_task
 from common.graphs.onnx_graph import (
     GraphTensor,
     graph_inputs,
     graph_outputs,
-    listed,
     load_onnx,
     operator_counts,
     opset_of,
-    shape_text,
     tensors,
 )
 from common.graphs.opening import opening_of

@@ -12,7 +12,8 @@ import onnx
 
 from common.basics.errors import USAGE_EXIT, UserError, run
 from common.basics.files import replacing
-from common.graphs.onnx_graph import graph_inputs, load_onnx, run_onnx, shape_text
+from common.basics.wording import shape_text
+from common.graphs.onnx_graph import graph_inputs, load_onnx, run_onnx
 
 
 def make_static(model: onnx.ModelProto, shape: list[int]) -> onnx.ModelProto:

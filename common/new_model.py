@@ -18,12 +18,13 @@ import onnx
 
 from common.basics.errors import USAGE_EXIT, UserError, run
 from common.basics.files import replacing
+from common.basics.wording import shape_text
 from common.declarations.chip_spec import NAME_PATTERN, RESERVED_NAMES
 from common.declarations.model_text import declaration
 from common.declarations.open_places import open_places
 from common.declarations.spec import MODELS_FOLDER, chip_names, model_names
 from common.graphs.likely_task import Shapes, known_shapes, likely_task
-from common.graphs.onnx_graph import load_onnx, shape_text
+from common.graphs.onnx_graph import load_onnx
 from common.graphs.opening import CHANNELS_LAST, opening_of
 
 LARGEST = 2_000_000_000  # bytes of one file of protobuf

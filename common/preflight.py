@@ -18,8 +18,9 @@ from onnx import defs, helper
 
 from common.basics.errors import UserError, run
 from common.basics.files import write_json
+from common.basics.wording import listed, shape_text
 from common.declarations.spec import ChipSpec
-from common.graphs.onnx_graph import graph_inputs, graph_outputs, listed, load_onnx, opset_of, shape_text
+from common.graphs.onnx_graph import graph_inputs, graph_outputs, load_onnx, opset_of
 from common.job import Cell
 
 STANDARD_DOMAINS = ("", "ai.onnx")

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 
 USAGE_EXIT = 2  # a wrong name or a wrong call, as getopt and argparse exit
@@ -114,6 +113,8 @@ def run(main: Callable[[], int | None]) -> None:
                 "a container or another user made: `sudo chown -R $USER out`",
             )
         else:
+            import traceback  # only here: every stage starts with this module
+
             traceback.print_exc()
         code = FAILURE_EXIT
     sys.exit(code or 0)

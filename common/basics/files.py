@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from common.basics.errors import UserError
+
+MISSING = object()  # of a file: None may be what it holds
 
 
 @contextmanager
@@ -21,6 +20,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary name ends like `path` because writers such as np.savez and cv2.imwrite go by the suffix.
     """
+    import tempfile  # only here, as shutil and hashlib below: a make that finds all built writes nothing
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.name, dir=path.parent)
@@ -38,6 +39,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Like replacing(), for a folder: the old one goes away only when the new one is complete."""
+    import shutil
+    import tempfile
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".partial-", suffix=path.name, dir=path.parent))
@@ -81,16 +85,27 @@ def write_json_if_changed(path: str | os.PathLike, value: Any) -> bool:
 
 def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file; UserError that names the file when it is missing or damaged."""
+    content = read_json_if_there(path)
+    if content is MISSING:
+        raise UserError(f"{path} is missing", "run the make that produces it again")
+    return content
+
+
+def read_json_if_there(path: str | os.PathLike) -> Any:
+    """Like read_json(), but MISSING for a file that is not there."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:  # not as text: a make over many cells reads thousands
+            return json.loads(file.read().decode("utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing", "run the make that produces it again") from None
+        return MISSING
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not valid JSON: {error}", "remove it and run the same make again") from None
 
 
 def sha256_file(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -100,6 +115,8 @@ def sha256_file(path: str | os.PathLike) -> str:
 
 def folder_fingerprint(folder: Path) -> str:
     """A hash of the names, sizes and times of all files below: an added, changed or removed one changes it."""
+    import hashlib
+
     digest = hashlib.sha256()
     for place, folders, names in os.walk(folder):
         folders.sort()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def size_in_words(count: float | None) -> str:
@@ -23,8 +22,18 @@ def number_in_words(value: float | None, form: str = ".3f", unit: str = "") -> s
     return "-" if value is None else f"{value:{form}}{unit}"
 
 
-@dataclass(frozen=True)
-class Naming:
+def shape_text(shape: Sequence[int | str] | None) -> str:
+    """A shape as people write it: 1x3x256x192."""
+    return "unknown" if shape is None else "x".join(map(str, shape)) or "scalar"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+class Naming(NamedTuple):
     """How a table of cells names its numbers. Where all cells have one metric (one similarity) the headers name it;
     in a table of several the headers are general, and each number has its name before it."""
 

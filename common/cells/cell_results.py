@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from common.basics.errors import UserError
-from common.basics.files import read_json
+from common.basics.files import MISSING, read_json, read_json_if_there
 
 OUT = Path("out")
+CALIBRATED = "calib/manifest.json"  # of a precision that needs a calibration only
 # The files of a cell in the order in which they are made, and the step that makes each. A log names the step's own.
 STAGES = (
     ("fix.json", "fix", None),
     ("preflight.json", "preflight", None),
-    ("calib/manifest.json", "calibrate", None),
+    (CALIBRATED, "calibrate", None),
     ("job.json", "job", None),
     ("compile.json", "compile", "compile.log"),
     ("outputs.npz", "simulate", "infer.log"),
@@ -52,11 +52,11 @@ class CellResults:
 
     def read(self, file: str) -> Any:
         """The content of a JSON file of the cell, None when it is missing. Raises UserError when it is damaged."""
-        return _read_mapping(self.folder / file)
+        return _read_mapping(f"{self.folder}/{file}")
 
     def read_float(self, file: str) -> Any:
         """Like read(), for a file of the float reference."""
-        return _read_mapping(self.float_folder / file)
+        return _read_mapping(f"{self.float_folder}/{file}")
 
     @cached_property
     def request(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class CellResults:
 
     @cached_property
     def calibration(self) -> dict[str, Any] | None:
-        return self.read("calib/manifest.json")
+        return self.read(CALIBRATED)
 
     @cached_property
     def compiled(self) -> dict[str, Any] | None:
@@ -119,26 +119,22 @@ class CellResults:
     def proof(self) -> dict[str, Any] | None:
         return self.read("proof.json")
 
-    def stages(self) -> Iterator[tuple[Path, str, str | None]]:
-        """(file, step, log) in the order of the build, the float reference's first."""
-        for file, step in FLOAT_STAGES:
-            yield self.float_folder / file, step, None
-        for file, step, log in STAGES:
-            if file != "calib/manifest.json" or self.calibration_set is not None:
-                yield self.folder / file, step, log
-
     def damaged_artifact(self) -> str | None:
         """The first file of the artifact that is missing or not of its size; cheap enough for every make."""
         for name in (self.compiled or {}).get("artifact", []):
-            path = self.folder / name
-            if not path.is_file() or path.stat().st_size != self.compiled["files"][name]["bytes"]:
+            path = f"{self.folder}/{name}"
+            if not os.path.isfile(path) or os.path.getsize(path) != self.compiled["files"][name]["bytes"]:
                 return name
         return None
 
     def state(self) -> tuple[str, str]:
         """One of STATES and a reason in words (empty where there is nothing to add)."""
-        for path, step, log in self.stages():
-            if not path.exists():
+        stages = [(f"{self.float_folder}/{file}", step, None) for file, step in FLOAT_STAGES]
+        stages += [(f"{self.folder}/{file}", step, log) for file, step, log in STAGES
+                   if file != CALIBRATED or self.calibration_set is not None]  # fmt: skip
+        times = {path: _modified(path) for path, _, _ in stages}
+        for path, step, log in stages:
+            if times[path] is None:
                 error = self._recorded_error(step, log)
                 return (
                     ("failed", f"{step}: {error}") if error else self.told or ("unfinished", f"stopped before {step}")
@@ -147,12 +143,12 @@ class CellResults:
         if damaged:
             return "failed", f"{damaged} is not the file that compile.json describes: remove {self.folder}/compile.json"
         # A stage that ran after the proof: another request, or a build that stopped in the middle.
-        proved = (self.folder / "proof.json").stat().st_mtime_ns
-        asked = [*(self.folder / name for name in ("request.json", "climb.json", "calibration_set.json")),
-                 self.float_folder / "source.json", self.float_folder / "evaluation_set.json"]  # fmt: skip
-        for path in [*asked, *(path for path, _, _ in self.stages())]:
-            if path.exists() and path.stat().st_mtime_ns > proved:
-                return "out of date", f"{path.name} is newer than proof.json"
+        proved = times.pop(f"{self.folder}/proof.json")
+        asked = [*(f"{self.folder}/{name}" for name in ("request.json", "climb.json", "calibration_set.json")),
+                 f"{self.float_folder}/source.json", f"{self.float_folder}/evaluation_set.json"]  # fmt: skip
+        for path, modified in ({path: _modified(path) for path in asked} | times).items():
+            if modified is not None and modified > proved:
+                return "out of date", f"{os.path.basename(path)} is newer than proof.json"
         return self.proof["state"], self.proof.get("reason", "")
 
     def _recorded_error(self, step: str, log: str | None) -> str | None:
@@ -162,6 +158,26 @@ class CellResults:
             return problems[0]["problem"] if problems else None
         return _logged_error(self.folder / log) if log else None
 
+    def figures(self) -> dict[str, Any]:
+        """Those of facts() that `make all` prints a line of, without reading the files that only the others are in."""
+        state, reason = self.state()
+        measured, compiled, compared, rung = self.metrics or {}, self.compiled or {}, self.compared or {}, self.rung
+        before, after = (measured.get(key) or {} for key in ("float", "chip"))
+        metric = measured.get("metric")
+        # Neither side found anything: a 1.0 there would look like a proof.
+        agreement = compared.get("agreement") if compared.get("compared") != 0 else None
+        return {
+            "state": state,
+            "reason": reason,
+            "metric": metric,
+            "metric_float": before.get(metric),
+            "metric_chip": after.get(metric),
+            "similarity": compared.get("similarity"),
+            "agreement": agreement,
+            "artifact_bytes": compiled.get("artifact_bytes"),
+            "rung": f"{rung['number']} of {self.rungs['of']}: {rung['name']}" if rung else None,
+        }
+
     def facts(self) -> dict[str, Any]:
         """One row of the matrix; None where a number is not known.
 
@@ -169,29 +185,22 @@ class CellResults:
         in bytes, latency is in ms, times are in s. `drop` is the metric of float minus that of the chip. AP and OKS
         stand under their own names, too.
         """
-        state, reason = self.state()
+        figures = self.figures()
         measured = self.metrics or {}
         before, after, drop = (measured.get(key) or {} for key in ("float", "chip", "drop"))
-        metric = measured.get("metric")
+        metric = figures["metric"]
         compiled, inferred, compared = self.compiled or {}, self.inferred or {}, self.compared or {}
-        similarity, agreement = compared.get("similarity"), compared.get("agreement")
-        rung, quantization = self.rung, compiled.get("quantization") or {}
-        if compared.get("compared") == 0:  # neither side found anything: a 1.0 there would look like a proof
-            agreement = None
+        quantization = compiled.get("quantization") or {}
         return {
             "cell": self.name,
             "model": self.request["model"],
             "chip": self.request["chip"],
             "variant": self.request["variant"],
             "precision": self.request["precision"],
-            "state": state,
-            "reason": reason,
             "weights": self.weights,
             "task": self.source.get("spec", {}).get("task"),
-            "metric": metric,
-            "metric_float": before.get(metric),
+            **figures,
             "metric_float_interval": before.get("interval"),
-            "metric_chip": after.get(metric),
             "metric_chip_interval": after.get("interval"),
             "drop": drop.get(metric),
             "drop_interval": drop.get("interval"),
@@ -201,16 +210,12 @@ class CellResults:
             "rendered": self.rendered,
             "instances": measured.get("instances"),
             "images": measured.get("images"),
-            "similarity": similarity,
-            "agreement": agreement,
             "agreement_minimum": compared.get("agreement_minimum"),
-            "oks": agreement if similarity == "OKS" else None,
+            "oks": figures["agreement"] if figures["similarity"] == "OKS" else None,
             "samples": compared.get("samples"),
             "artifact": compiled.get("artifact"),
-            "artifact_bytes": compiled.get("artifact_bytes"),
             "artifact_sha256": compiled.get("sha256"),
-            "rung": f"{rung['number']} of {self.rungs['of']}: {rung['name']}" if rung else None,
-            "rungs_tried": len(self.rungs["tried"]) if rung else None,
+            "rungs_tried": len(self.rungs["tried"]) if figures["rung"] else None,
             "layers": quantization.get("layers"),
             "float_layers": len(quantization["float_layers"]) if "float_layers" in quantization else None,
             "batch": self.request.get("batch", 1),
@@ -243,16 +248,24 @@ def _named_request(name: str) -> dict[str, Any]:
             "double": "double" in further}  # fmt: skip
 
 
+def _modified(path: str) -> int | None:
+    """When a file was written, in ns; None for one that is not there."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def forced_findings(manifest: dict[str, Any] | None) -> list[str]:
     """The lint's failures that FORCE=1 overrode, in words."""
     findings = (manifest or {}).get("lint", [])
     return [f"{finding['check']}: {finding['message']}" for finding in findings if finding["state"] == "fail"]
 
 
-def _read_mapping(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
+def _read_mapping(path: str | Path) -> dict[str, Any] | None:
+    content = read_json_if_there(path)
+    if content is MISSING:
         return None
-    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} should hold keys and values", "remove it and run the same make again")
     return content

@@ -14,7 +14,8 @@ PositiveInt = Annotated[int, Field(gt=0)]
 class Strict(BaseModel):
     """An unknown key is an error: a misspelt `mean` must not become no mean."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A part of a declaration is compiled where it is used, with the whole, and not once more by itself at every start.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _check_keypoints(name: str) -> str:

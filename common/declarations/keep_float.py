@@ -6,12 +6,12 @@ KEEP_FLOAT=last:3               the last three layers with weights, and all that
 
 from __future__ import annotations
 
-import difflib
-from typing import Any
-
-import onnx
+from typing import TYPE_CHECKING, Any
 
 from common.basics.errors import USAGE_EXIT, UserError
+
+if TYPE_CHECKING:
+    import onnx
 
 LAST = "last:"
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -98,6 +98,8 @@ def _named(nodes: list[onnx.NodeProto], word: str, where: str) -> int:
     for known in (by_name, by_output):
         if word in known:
             return known[word]
+    import difflib  # here: only for a name that is wrong
+
     names = list(dict.fromkeys([*by_name, *by_output]))
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     raise UserError(

@@ -6,7 +6,6 @@ vendor flags and the sidecar are all derived from it, so that nobody types a mea
 
 from __future__ import annotations
 
-import difflib
 import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -223,6 +222,8 @@ def _parsed(path: Path, modified_ns: int, size: int) -> Any:
 
 
 def _unknown(what: str, name: str, known: dict[str, Path]) -> Path:
+    import difflib  # here: only for a name that is wrong
+
     near = difflib.get_close_matches(name, known, n=1)
     raise UserError(
         f"unknown {what} '{name}'; known: {', '.join(known)}",

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from common.basics.errors import UserError
+from common.basics.wording import shape_text
 from common.decoding.predictions import check_finite
-from common.graphs.onnx_graph import shape_text
 
 
 def find_stages(shapes: Mapping[str, Sequence[int]], joints: int, where: str) -> tuple[str, str | None]:

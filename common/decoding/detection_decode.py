@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from common.declarations.keypoints import keypoint_set
 from common.declarations.spec import ModelSpec
@@ -82,7 +81,7 @@ def candidates(outputs: Outputs, levels: list[Level], spec: ModelSpec, threshold
         keypoints = np.zeros((len(used), 0, 3), np.float32)
         if level.keypoints:
             keypoints = decode_keypoints(_columns(outputs[level.keypoints], used), anchors, level.stride)
-        parts.append((boxes[place], expit(logits[labels, cells]), labels, keypoints[place]))
+        parts.append((boxes[place], _sigmoid(logits[labels, cells]), labels, keypoints[place]))
     return Candidates(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -106,7 +105,13 @@ def decode_keypoints(raw: np.ndarray, anchors: np.ndarray, stride: int) -> np.nd
     """
     offsets = raw.reshape(len(raw) // 3, 3, raw.shape[1]).transpose(2, 0, 1)
     points = (2 * offsets[..., :2] + (anchors - np.float32(0.5))[:, None]) * np.float32(stride)
-    return np.concatenate([points, expit(offsets[..., 2:])], axis=-1)
+    return np.concatenate([points, _sigmoid(offsets[..., 2:])], axis=-1)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    from scipy.special import expit  # here: it takes a moment to import, and other tasks need none
+
+    return expit(logits)
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, overlap: float, most: int) -> np.ndarray:
@@ -156,7 +161,7 @@ def decode_everything(outputs: Outputs, spec: ModelSpec, where: str) -> np.ndarr
             anchors = _anchors(np.arange(height * width), width)
             flat = {name: value[index].reshape(value.shape[1], -1) for name, value in outputs.items()}
             boxes = decode_boxes(flat[level.box], anchors, level.stride)
-            columns = [(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], expit(flat[level.classes]).T]
+            columns = [(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], _sigmoid(flat[level.classes]).T]
             if level.keypoints:
                 columns.append(decode_keypoints(flat[level.keypoints], anchors, level.stride).reshape(len(boxes), -1))
             parts.append(np.concatenate(columns, axis=1).T)

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.basics.errors import UserError
+from common.basics.wording import shape_text
 from common.declarations.classes import class_names
 from common.declarations.keypoints import keypoint_set
 from common.declarations.spec import ModelSpec
-from common.graphs.onnx_graph import shape_text
 
 Shape = Sequence[int]
 EXPORT_HINT = "export it anew: yolo export model=yolov8n.pt format=onnx imgsz={size} opset=12 nms=False"

@@ -8,7 +8,8 @@ import onnx
 from onnx import numpy_helper
 
 from common.basics.errors import UserError
-from common.graphs.onnx_graph import Runner, graph_inputs, load_onnx, shape_text, tensors
+from common.basics.wording import shape_text
+from common.graphs.onnx_graph import Runner, graph_inputs, load_onnx, tensors
 
 # What keeps a size within the graph as a constant; such a graph computes rubbish, or nothing, at another size.
 _SIZED = {"Reshape", "Expand", "Tile", "ConstantOfShape", "Flatten", "Gemm", "MatMul"}

@@ -15,8 +15,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from common.basics.errors import UserError
+from common.basics.wording import shape_text
 from common.fixes import constants_to_initializers, remove_unused
-from common.graphs.onnx_graph import graph_inputs, opset_of, shape_text
+from common.graphs.onnx_graph import graph_inputs, opset_of
 
 HINT = "build it with BATCH=1, or export it with this batch's axis first in every layer"
 SAME_BATCH = ("Concat", "GridSample")  # operators whose inputs do not broadcast: a constant among them is repeated

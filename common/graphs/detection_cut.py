@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from scipy.special import expit
 
 from common.basics.errors import UserError
+from common.basics.wording import shape_text
 from common.declarations.spec import ModelSpec
 from common.decoding.detection_decode import decode_everything
 from common.decoding.detection_head import EXPORT_HINT, head_levels, role_channels
 from common.fixes import remove_unused
-from common.graphs.onnx_graph import Runner, graph_inputs, graph_outputs, shape_text
+from common.graphs.onnx_graph import Runner, graph_inputs, graph_outputs
 
 # Two float32 runtimes add in different orders; measured on YOLOv8n: 1e-6.
 TOLERANCE = 1e-4
@@ -113,6 +113,8 @@ def prove_cut(
 
 def _quantities(decoded: np.ndarray, heads: dict[str, np.ndarray], spec: ModelSpec) -> list[dict[str, np.ndarray]]:
     """What an output may be, each as {kind: values}: all that is decoded, one kind of it, or that of one stride."""
+    from scipy.special import expit  # here: it takes a moment to import, and only detectors are cut
+
     ends = np.cumsum([4, *list(role_channels(spec).values())[1:]])
     parts = dict(zip(role_channels(spec), np.split(decoded, ends[:-1], axis=1), strict=True))
     options = [parts, *({kind: part} for kind, part in parts.items())]

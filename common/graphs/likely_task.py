@@ -14,9 +14,10 @@ import numpy as np
 import onnx
 
 from common.basics.errors import UserError
+from common.basics.wording import listed, shape_text
 from common.declarations.keypoints import KEYPOINT_SETS
 from common.graphs.detection_cut import ending_at, head_tensors
-from common.graphs.onnx_graph import Runner, graph_inputs, graph_outputs, listed, shape_text
+from common.graphs.onnx_graph import Runner, graph_inputs, graph_outputs
 from common.make_static import make_static
 
 Shape = tuple[int, ...]

@@ -20,6 +20,7 @@ from onnx import external_data_helper, numpy_helper
 
 from common.basics.errors import UserError
 from common.basics.file_kinds import refuse_other_kinds
+from common.basics.wording import listed, shape_text
 
 ONNX_HINT = "is it an ONNX file, and complete? compare its size with the original's"
 NEWEST_RUNNABLE_IR = 10  # onnxruntime 1.23 reads IR 11 at most; the IR version is the container's, not the arithmetic's
@@ -141,11 +142,6 @@ def _describe(value: onnx.ValueInfoProto) -> GraphTensor:
     return GraphTensor(value.name, shape, dtype)
 
 
-def shape_text(shape: tuple[int | str, ...] | list[int] | None) -> str:
-    """A shape as people write it: 1x3x256x192."""
-    return "unknown" if shape is None else "x".join(map(str, shape)) or "scalar"
-
-
 def static_hint(path: str, shape: list[int] | None = None) -> str:
     """The command that gives the file's input a fixed shape; shape: the one wanted, where it is known."""
     sizes = ",".join(map(str, shape)) if shape else "1,3,HEIGHT,WIDTH"
@@ -175,12 +171,6 @@ def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard operator set; 1 where the graph names none."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-
-
-def listed(names: list[str], most: int = 5) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:

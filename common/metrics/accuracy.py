@@ -10,13 +10,14 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from common.declarations.keypoints import KeypointSet
+
+if TYPE_CHECKING:
+    from pycocotools.cocoeval import COCOeval
 
 RESAMPLES = 300
 SEED = 20170717
@@ -89,6 +90,9 @@ def coco_evaluation(truth: dict[str, Any], results: list[dict[str, Any]], kind: 
 
     parameters: of COCOeval.params, kpt_oks_sigmas for one. Everything of both must be in the truth's images.
     """
+    from pycocotools.coco import COCO  # here: it takes a moment to import, and not every stage measures
+    from pycocotools.cocoeval import COCOeval
+
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         expected = COCO()
         expected.dataset = truth

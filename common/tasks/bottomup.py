@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.basics.errors import UserError
+from common.basics.wording import shape_text
 from common.datasets.imageset import ImageSet, Instance
 from common.declarations.keypoints import KeypointSet, keypoint_set
 from common.declarations.spec import ModelSpec
@@ -15,7 +16,6 @@ from common.decoding.associative_embedding import joint_order
 from common.decoding.bottomup import Placement, find_people
 from common.decoding.bottomup_maps import check_maps, find_stages, maps_of_input
 from common.decoding.predictions import Predictions, concatenate
-from common.graphs.onnx_graph import shape_text
 from common.metrics.accuracy import Accuracy, measure_keypoints
 from common.metrics.agreement import BOX_TO_AREA, Agreement, match_predictions, oks_of_pairs
 from common.preprocessing.preprocess import normalize

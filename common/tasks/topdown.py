@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from common.basics.errors import UserError
+from common.basics.wording import shape_text
 from common.datasets.imageset import ImageSet, Instance
 from common.declarations.keypoints import KeypointSet, keypoint_set
 from common.declarations.spec import ModelSpec
 from common.decoding.heatmaps import decode_people, flip_average
 from common.decoding.predictions import Predictions, check_finite
-from common.graphs.onnx_graph import shape_text
 from common.metrics.accuracy import Accuracy, measure_keypoints
 from common.metrics.agreement import BOX_TO_AREA, Agreement, person_areas
 from common.metrics.oks import oks, oks_nms
