@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from common.basics.errors import UserError, run
@@ -129,6 +128,8 @@ def statistics(folder: Path, samples: Sequence[dict[str, Any]]) -> dict[str, lis
 
 def contact_sheet(folder: Path, samples: Sequence[dict[str, Any]], spec: ModelSpec) -> np.ndarray:
     """The inputs as the network sees them, de-normalised from the written files: uint8 [H, W, 3] BGR, 10 a row."""
+    import cv2
+
     height = SHEET_TILE_HEIGHT
     width = max(1, round(height * spec.input.width / spec.input.height))
     tiles = []
@@ -196,6 +197,8 @@ def calibrate(
     the set's folder as it was asked for, where that is known.
     Raises UserError when the lint refuses the set and force is not given, and when the set is or becomes another one.
     """
+    import cv2
+
     found, boxes = candidates(image_set, spec)
     chosen = choose(found, count)
     with replacing_folder(folder) as temporary, unchanged(image_set.folder, fingerprint, where):

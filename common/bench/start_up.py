@@ -23,12 +23,12 @@ LIMIT = 0.5  # seconds, for a stage that needs no torch
 REPEATS = 3
 HEAVY = ("torch", "onnxsim", "onnxruntime", "matplotlib", "scipy", "pycocotools")  # none is needed before main() begins
 STAGE = re.compile(r"(?:\$\(RUN\)|-m common) +([a-z_.]+)")
-# As python -m common STAGE does it, up to the call of main().
+# As python -m common STAGE does it, up to the call of main(). What the process needs to end is no part of it.
 IMPORT = """
-import importlib, json, sys
+import importlib, json, sys, time
 import common.__main__
 importlib.import_module(sys.argv[1])
-print(json.dumps([name for name in sys.argv[2:] if name in sys.modules]))
+print(json.dumps([time.process_time(), [name for name in sys.argv[2:] if name in sys.modules]]))
 """
 
 
@@ -39,20 +39,18 @@ def stages(makefile: Path = Path("Makefile")) -> dict[str, str]:
 
 
 def start(module: str) -> tuple[float, list[str]]:
-    """(user + system seconds of a process that imports the module, which of HEAVY it imported).
+    """(user + system seconds of a process until it has imported the module, which of HEAVY it imported).
 
     Raises UserError when it cannot be imported.
     """
     command = [sys.executable, "-c", IMPORT, module, *HEAVY]
     # Python keeps what it has compiled, unless this variable, of some machines that run tests, forbids it.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    told, complaint = process.stdout.read(), process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise UserError(f"{module} cannot be imported: {(complaint.strip().splitlines() or ['no message'])[-1]}")
-    return used.ru_utime + used.ru_stime, json.loads(told)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise UserError(f"{module} cannot be imported: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    seconds, heavy = json.loads(done.stdout)
+    return seconds, heavy
 
 
 def measure_start_up(repeats: int = REPEATS) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 THUMBNAIL_SIDE = 32
@@ -16,6 +15,8 @@ LEAST_CORRELATION = 0.985
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """A picture's overall look: uint8 [H, W, 3] BGR or [H, W] grey -> float32 [32 * 32] in grey levels 0..255."""
+    import cv2
+
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
     return small.astype(np.float32).ravel()
@@ -23,6 +24,8 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 def file_thumbnail(path: Path) -> np.ndarray:
     """The thumbnail of an image file, decoded at half size where the format allows (it is several times faster)."""
+    import cv2
+
     data = np.frombuffer(path.read_bytes(), np.uint8)
     grey = cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_IGNORE_ORIENTATION)
     if grey is None or min(grey.shape) < THUMBNAIL_SIDE:

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from common.basics.files import sha256_file
@@ -143,6 +142,8 @@ def check_preprocessing(subject: Subject) -> Finding:
     Slips that are told apart: red and blue swapped, mean or std or scale left out, another border. Grey pictures look
     the same in either colour order; a set of nothing else gets a warning.
     """
+    import cv2
+
     image, name, coloured = None, None, False
     for sample, tensor in zip(subject.samples, subject.tensors, strict=True):
         if sample["image"] != name:

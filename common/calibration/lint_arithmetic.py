@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 
 from common.declarations.spec import InputSpec, ModelSpec
@@ -26,6 +25,8 @@ def recompute(image: np.ndarray, sample: dict[str, Any], spec: ModelSpec) -> np.
 
     image: uint8 [H, W, 3] BGR. sample: an entry of the manifest (a top-down one has center and scale).
     """
+    import cv2
+
     width, height = spec.input.width, spec.input.height
     if spec.task != "topdown_pose":
         return _fitted(image, sample, spec, spec.input.border)
@@ -87,6 +88,8 @@ def _fitted(image: np.ndarray, sample: dict[str, Any], spec: ModelSpec, border: 
 
 
 def _ordered(pixels: np.ndarray, color: str) -> np.ndarray:
+    import cv2
+
     if color == "gray":
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
     return pixels[..., [2, 1, 0]] if color == "rgb" else pixels

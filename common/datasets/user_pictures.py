@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from common.basics.errors import USAGE_EXIT, UserError
@@ -46,6 +45,8 @@ def picture_paths(image: str) -> list[Path]:
 
 def read_picture(path: Path) -> np.ndarray:
     """A picture upright, as its EXIF orientation says: uint8 [h, w, 3] BGR. Raises UserError like read_image()."""
+    import cv2
+
     try:
         stored = read_image(path)
     except UserError as error:

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from common.basics.errors import USAGE_EXIT, UserError
@@ -71,6 +70,8 @@ class Placement:
 
     def apply(self, image: np.ndarray, border: int = 0) -> np.ndarray:
         """The photograph in the input: uint8 [H, W, C], bilinear (also when shrinking), `border` around it."""
+        import cv2
+
         matrix = crop_matrix(self.center, self.scale, self.size)
         return cv2.warpAffine(image, matrix, self.size, flags=cv2.INTER_LINEAR, borderValue=(border,) * 4)
 

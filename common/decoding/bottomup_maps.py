@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 
 from common.basics.errors import UserError
@@ -83,6 +82,8 @@ def maps_of_input(
 
 def resize_maps(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Resize maps, float32 [C, h, w], to size (W, H), bilinear: float32 [C, H, W]."""
+    import cv2
+
     width, height = size
     maps = np.ascontiguousarray(maps, np.float32)
     if maps.shape[1:] == (height, width):

@@ -12,7 +12,6 @@ The score is the raw value of the peak: no sigmoid, so it may be negative or abo
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from common.basics.errors import UserError
@@ -114,6 +113,8 @@ def blur_heatmap(heatmap: np.ndarray, kernel: int = DARK_KERNEL) -> np.ndarray:
 
     Source: DARK's gaussian_blur, which derives the sigma from the kernel as OpenCV does. Returns float64 [h, w].
     """
+    import cv2
+
     heatmap = np.asarray(heatmap, np.float64)
     border = kernel // 2
     padded = cv2.GaussianBlur(np.pad(heatmap, border), (kernel, kernel), 0)

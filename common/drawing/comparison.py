@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from common.declarations.keypoints import keypoint_set
@@ -105,6 +104,8 @@ def draw_panels(style: Style, seen: Seen) -> list[np.ndarray]:
 
 def outline(panel: np.ndarray, boxes: Sequence[Sequence[float]], zoom: tuple[float, float], line: int) -> None:
     """Faint rectangles around the regions that a top-down network was asked about; boxes: [x, y, w, h] each."""
+    import cv2
+
     drawn = panel.copy()
     for color, thickness in ((CASING, line + 2), (OUTLINE, line)):  # dark below, so that they show on any ground
         for x, y, width, height in boxes:

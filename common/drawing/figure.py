@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from common.basics.files import replacing
@@ -60,12 +59,16 @@ def letter(width: int, height: int, texts: Sequence[Text], paper: str = "white")
 
 def figure_pixels(figure: Any) -> np.ndarray:
     """What is drawn on a figure of new_figure(): uint8 [h, w, 3] BGR."""
+    import cv2
+
     figure.canvas.draw()
     return cv2.cvtColor(np.asarray(figure.canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:
     """Write a PNG, whole or not at all. image: uint8 [h, w, 3] BGR. Raises OSError when it cannot be written."""
+    import cv2
+
     done, data = cv2.imencode(".png", image)
     if not done:
         raise OSError(f"{path} could not be encoded")
@@ -100,6 +103,8 @@ def heatmap_figure(float_maps: Sequence[np.ndarray], chip_maps: Sequence[np.ndar
     float_maps, chip_maps: K maps [h, w], which may be of several sizes. names: their K names. brightest: see
     heatmap_tiles(), top.
     """
+    import cv2
+
     columns = min(4, len(names))
     cell_width = 1320 // columns
     lines = textwrap.wrap(note, NOTE_CHARACTERS)
@@ -126,6 +131,8 @@ def heatmap_figure(float_maps: Sequence[np.ndarray], chip_maps: Sequence[np.ndar
 
 def _mark_peaks(row: np.ndarray, float_map: np.ndarray, chip_map: np.ndarray, zoom: float) -> None:
     """A + at float's peak and an x at the chip's: white on their own tiles, black on the difference."""
+    import cv2
+
     white, black = (255, 255, 255), (0, 0, 0)
     for number, (heat, marker) in enumerate(((float_map, cv2.MARKER_CROSS), (chip_map, cv2.MARKER_TILTED_CROSS))):
         peak_y, peak_x = np.unravel_index(int(heat.argmax()), heat.shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from common.declarations.keypoints import KeypointSet, keypoint_set
@@ -44,6 +43,8 @@ def shown_score(spec: ModelSpec) -> float:
 
 def fit_panel(photograph: np.ndarray, longest: int) -> np.ndarray:
     """The photograph with this longer side: uint8 [h, w, 3] BGR, at least one pixel each way."""
+    import cv2
+
     height, width = photograph.shape[:2]
     size = tuple(max(1, side) for side in panel_size(width, height, longest))
     shrinks = longest < max(height, width)
@@ -106,6 +107,8 @@ def draw_box(
 
     weight: see draw_found().
     """
+    import cv2
+
     line = max(1, round(2 * weight))
     low, high = (int(box[0]), int(box[1])), (int(box[2]), int(box[3]))
     cv2.rectangle(image, low, high, CASING, line + 2)  # dark below, so that it shows on any ground

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 
 from common.declarations.keypoints import KeypointSet
@@ -32,6 +31,8 @@ def person_panel(image: np.ndarray, center: Any, scale: Any, size: tuple[int, in
 
     image: uint8 [H, W, 3] BGR. center, scale: of box_to_center_scale(). size: (width, height) of the panel.
     """
+    import cv2
+
     matrix = crop_matrix(center, scale, size)
     shrink = float(scale[0]) * PIXELS_PER_SCALE / size[0]
     if shrink > 2:  # warpAffine reads four pixels for each one that it makes: smooth first what it would skip
@@ -65,6 +66,8 @@ def draw_skeleton(
     heatmaps' peaks; below LOW_SCORE a joint is hollow and its limbs are faint. line: a limb's width in pixels; None:
     for a person as large as the panel.
     """
+    import cv2
+
     sure = np.asarray(scores) >= LOW_SCORE
     if line is None:
         line = max(2, round(max(panel.shape[:2]) / 170))
@@ -89,6 +92,8 @@ def draw_skeleton(
 
 
 def _draw_joint(image: np.ndarray, spot: tuple[int, int], side: str, radius: int, filled: bool) -> None:
+    import cv2
+
     color = SIDE_COLORS[side]
     if side == "right":
         low, high = (spot[0] - radius, spot[1] - radius), (spot[0] + radius, spot[1] + radius)

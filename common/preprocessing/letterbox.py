@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 
@@ -55,6 +54,8 @@ class Letterbox:
 
         Bilinear (also when shrinking: no averaging, as Ultralytics does); border: the pixel value around it.
         """
+        import cv2
+
         size = (self.resized_width, self.resized_height)
         if (self.width, self.height) != size:
             image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)

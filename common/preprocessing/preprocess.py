@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from common.basics.errors import UserError
@@ -27,6 +26,8 @@ def read_image(path: str | Path) -> np.ndarray:
     upper 8 are kept; transparency is dropped, the colour below it stays. The kind is told by content, not by suffix.
     Raises UserError that names the file when it is missing, not an image, truncated or undecodable.
     """
+    import cv2
+
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -99,6 +100,8 @@ def crop_person(image: np.ndarray, center: Any, scale: Any, size: tuple[int, int
 
     image: uint8 [H, W, C]; size: (width, height) of the crop.
     """
+    import cv2
+
     return cv2.warpAffine(image, crop_matrix(center, scale, size), tuple(size), flags=cv2.INTER_LINEAR)
 
 
@@ -109,6 +112,8 @@ def normalize(crop: np.ndarray, input_spec: Any) -> np.ndarray:
     A pixel has 256 values, so the arithmetic is done once for each of them and looked up: the same bits, 15 times
     as fast.
     """
+    import cv2
+
     if input_spec.color == "rgb":
         planes = cv2.split(crop)[::-1]
     elif input_spec.color == "bgr":
