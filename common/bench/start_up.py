@@ -33,8 +33,9 @@ print(json.dumps([time.process_time(), [name for name in sys.argv[2:] if name in
 
 
 def stages(makefile: Path = Path("Makefile")) -> dict[str, str]:
-    """{stage: module} of everything that the Makefile runs by `python -m common`, by name."""
-    names = sorted(set(STAGE.findall(makefile.read_text(encoding="utf-8"))))
+    """{stage: module} of everything that the Makefile runs by `python -m common`, by name; but for the bench itself."""
+    found = set(STAGE.findall(makefile.read_text(encoding="utf-8")))
+    names = sorted(name for name in found if not name.startswith("common.bench"))
     return {name: name if "." in name else f"common.{name}" for name in names}
 
 

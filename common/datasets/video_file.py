@@ -10,16 +10,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Read by OpenCV's FFmpeg when the first clip is opened: what it says of a damaged one, we say in our own words.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-import cv2
 import numpy as np
 
 from common.basics.errors import USAGE_EXIT, UserError
 from common.basics.files import replacing
 from common.datasets.image_file import image_size, image_size_of
+
+if TYPE_CHECKING:
+    import cv2
 
 USUAL_RATE = 25.0  # frames a second of a clip that does not say
 MOST_RATE = 1000.0
@@ -36,6 +39,8 @@ class Clip:
 
     def __init__(self, path: Path):
         """Raises UserError: missing, empty, a picture, or no clip that OpenCV can read."""
+        import cv2
+
         self.path = path
         check_is_clip(path)
         with opened(path) as capture:
@@ -56,6 +61,8 @@ class Clip:
         Raises UserError when a frame cannot be read or has another size than the first one. A clip that ends well
         before its header says is damaged or cut off: that is said on stderr, and what there is is used.
         """
+        import cv2
+
         with opened(self.path) as capture:
             if capture is None:
                 raise UserError(f"{self.path} can no longer be opened", KINDS_HINT)
@@ -88,6 +95,8 @@ def several_sizes(path: Path, number: int, found: tuple[int, ...], first: tuple[
 def check_sizes(path: Path, letters: int) -> None:
     """Raises UserError when a clip of JPEGs (webcams write them) has frames of several sizes: OpenCV would show the
     frame before in their place, and say nothing. letters: the codec's four, as a number."""
+    import cv2
+
     if letters != cv2.VideoWriter_fourcc(*"MJPG"):
         return
     with opened(path) as capture:
@@ -132,6 +141,8 @@ def is_picture(path: Path) -> bool:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[cv2.VideoCapture | None]:
     """The capture of a clip, released at the end; None when it cannot be opened."""
+    import cv2
+
     capture = cv2.VideoCapture(str(path))
     try:
         yield capture if capture.isOpened() else None
@@ -141,6 +152,8 @@ def opened(path: Path) -> Iterator[cv2.VideoCapture | None]:
 
 def usable_encoders() -> list[tuple[str, str]]:
     """Those of ENCODERS that this OpenCV has: (suffix, four letters), found by trying each."""
+    import cv2
+
     usable = []
     with tempfile.TemporaryDirectory() as folder:
         for suffix, letters in ENCODERS:
@@ -197,6 +210,8 @@ class ClipWriter:
 
     def write(self, image: np.ndarray) -> None:
         """One more frame, uint8 [h, w, 3] BGR, both sides even. Raises UserError, or ValueError for another size."""
+        import cv2
+
         size = image.shape[1], image.shape[0]
         if self._writer is None:
             self._size = size
@@ -215,6 +230,8 @@ class ClipWriter:
 
     def check(self, path: Path) -> None:
         """Raises UserError unless the file holds all frames; path: its name to be, for the message."""
+        import cv2
+
         with opened(self.path) as capture:
             found = 0
             if capture is not None and capture.grab():
