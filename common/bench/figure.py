@@ -185,7 +185,7 @@ def _draw_everyday(content: dict[str, Any], figure: Any) -> None:
         right.set_yticks(range(len(stages)), [row["stage"].removeprefix("common.") for row in stages], fontsize=8)
         right.invert_yaxis()
         _limit(right, started["limit"])
-        right.set_xlabel("processor seconds until it begins (orange: imports torch)")
+        right.set_xlabel("processor seconds (orange: with torch)")
         right.set_title(f"start-up, the slowest of {len(started['stages'])} stages", fontsize=11)
     else:
         right.set_axis_off()
