@@ -77,8 +77,7 @@ def evaluate(network: EvaluatedNetwork, asked: Asked) -> Path | None:
     if chunks.changed:
         print(f"eval: {', '.join(chunks.changed)} changed since the last run: beginning anew")
     began = time.monotonic()
-    unit = "people" if task.spec.task == "topdown_pose" else "images"
-    done = run_chunks(network, chunks, chunks.missing(asked.shard or (1, 1)), method, image_set, instances, unit)
+    done = run_chunks(network, chunks, chunks.missing(asked.shard or (1, 1)), method, image_set, instances, task.unit)
     seconds = time.monotonic() - began
     if missing := len(chunks.missing()):
         print(f"eval: {chunks.count - missing} of {chunks.count} pieces are done; {missing} are other shards'")
@@ -91,7 +90,9 @@ def evaluate(network: EvaluatedNetwork, asked: Asked) -> Path | None:
     with Progress("eval, metric"):
         write_result(chunks.folder, network.title, task, image_set, instances, found, protocol)
     print_result(chunks.folder)
-    speed = f"{done} {unit} in {seconds:.1f} s, {done / seconds:.2f} a second" if done else "all of it was done before"
+    speed = "all of it was done before"
+    if done:
+        speed = f"{done} {task.unit} in {seconds:.1f} s, {done / seconds:.2f} a second"
     print(f"{speed}; {chunks.folder / METRICS}, {RESULTS}")
     return chunks.folder
 

@@ -18,7 +18,6 @@ from common.samples import input_bytes, load_arrays, network_inputs
 from common.tasks import Outputs, Task
 
 CHUNK_BYTES = 64_000_000
-UNITS = {True: "people", False: "images"}  # of a top-down network, of the others
 
 Runner = Callable[[np.ndarray], Outputs]
 
@@ -45,7 +44,7 @@ def predict(
                     instances[start : min(start + size, done)]).shifted(start)
         for start in range(0, done, size)
     ]  # fmt: skip
-    with Progress(where, len(instances), done, UNITS[task.spec.task == "topdown_pose"]) as progress:
+    with Progress(where, len(instances), done, task.unit) as progress:
         for start in range(done, len(instances), size):
             shown = instances[start : start + size]
             outputs = runner(network_inputs(image_set, shown, task))

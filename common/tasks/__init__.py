@@ -28,9 +28,11 @@ Outputs = dict[str, np.ndarray]
 
 
 class Task(ABC):
-    """One network's task. `spec` is its declaration; similarity names how two predictions are compared."""
+    """One network's task. `spec` is its declaration; similarity names how two predictions are compared, unit what one
+    network input shows."""
 
     similarity: str = "OKS"
+    unit: str = "images"
 
     def __init__(self, spec: ModelSpec):
         self.spec = spec

@@ -75,6 +75,8 @@ def heatmaps_of(outputs: Outputs, keypoints: KeypointSet, where: str) -> np.ndar
 class TopDown(Task):
     """One person's box at a time, cut out as HRNet does (lib/dataset/coco.py), decoded as HRNet does."""
 
+    unit = "people"
+
     @property
     def keypoints(self) -> KeypointSet:
         return keypoint_set(self.spec.decode.keypoints)
