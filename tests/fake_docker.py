@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 FLAGS = ("--rm", "--init")
@@ -136,6 +137,11 @@ def copy(words: list[str]) -> int:
     assert words == ["c0ffee:/job/.", "-"]
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
         archive.add(job, ".")
+    # Zeros may follow the end of an archive, and come later than it; whoever stops reading before them breaks the pipe.
+    sys.stdout.buffer.flush()
+    time.sleep(0.3)
+    sys.stdout.buffer.write(bytes(tarfile.RECORDSIZE))
+    sys.stdout.buffer.flush()
     return 0
 
 
