@@ -105,7 +105,7 @@ def build(job: Job, folder: Path) -> tuple[list[Path], list[Path], dict[str, Any
         tables = {"quantize_table": float_layers_table(job, top, folder)}
     second = SecondSample(job.chip, inputs[1] if len(inputs) > 1 else None)
     deployed = deploy(
-        top, job.chip, mode, folder, tables.get("calibration_table"), tables.get("quantize_table"), second.simulate
+        top, job.chip, mode, folder, tables.get("calibration_table"), tables.get("quantize_table"), second.compare
     )
     seconds["deploy"] = deployed.seconds
     stages |= {

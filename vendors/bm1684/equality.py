@@ -1,8 +1,8 @@
 """Does the BModel give the same bits as the quantised graph? Shown on real samples of every build.
 
-model_deploy runs its own comparison on the first sample, and its outputs serve here. The second sample is run here,
-beside that comparison, which leaves the other cores free; unless simulating the network is slow: work is counted, never
-timed, so that the record does not depend on the machine.
+model_deploy runs its own comparison on the first sample, and its outputs serve here. The second sample is run here, on
+both, beside that comparison, which leaves the other cores free; unless simulating the network is slow: work is counted,
+never timed, so that the record does not depend on the machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from atomic_files import sha256_of
 from bmodel_file import mode_left_out, remove_chance
 from failure import VendorError
-from graph_runner import Arrays, BModelRunner, GraphRunner
+from graph_runner import Arrays, BModelRunner, GraphRunner, weight_file
 from graph_stages import Deployed
 
 # Above this, model_deploy's own sample is the whole proof. One simulated inference of a network of 15e9 operations
@@ -33,33 +33,42 @@ def operations_of(graph: Path) -> int:
 
 
 class SecondSample:
-    """Another input for the BModel: float32 [batch, C, H, W] by name; None when the job has only one sample."""
+    """Another input for both: float32 [batch, C, H, W] by name; None when the job has only one sample."""
 
     def __init__(self, chip: str, inputs: Arrays | None):
-        self._chip, self.inputs = chip, inputs
-        self._outputs: Arrays = {}
-        self._sha256 = ""
+        self._chip, self._inputs = chip, inputs
+        self._compared = ""  # the SHA-256 of the BModel and the graph that _largest is of
+        self._largest = 0.0
 
     def is_wanted(self, graph: Path) -> bool:
         """Whether there is one, and simulating it costs little."""
-        return self.inputs is not None and operations_of(graph) <= MOST_OPERATIONS_FOR_SECOND_SAMPLE
+        return self._inputs is not None and operations_of(graph) <= MOST_OPERATIONS_FOR_SECOND_SAMPLE
 
-    def simulate(self, bmodel: Path, graph: Path) -> None:
-        """Run the BModel as it will be once remove_chance() has been over it; one that is made again is left alone."""
+    def compare(self, bmodel: Path, graph: Path) -> None:
+        """Run both where that is wanted, the BModel as it will be once remove_chance() has been over it; one that is
+        made again is left alone. graph: the quantised graph, its weights beside it."""
         if not self.is_wanted(graph) or mode_left_out(bmodel):
             return
         final = bmodel.with_name("second_sample.bmodel")
         shutil.copyfile(bmodel, final)
         remove_chance(final)
-        self._outputs = BModelRunner(final, self._chip).run(self.inputs)
-        self._sha256 = sha256_of([final])
+        self._run(final, graph)
         final.unlink()
 
-    def outputs_of(self, bmodel: Path, graph: Path) -> Arrays:
-        """What the finished BModel gives: known already if that was simulated, byte for byte."""
-        if self._sha256 != sha256_of([bmodel]):
-            self.simulate(bmodel, graph)
-        return self._outputs
+    def largest_difference(self, bmodel: Path, graph: Path) -> float:
+        """Between the outputs of the finished two: known already if those were compared, byte for byte."""
+        if self._compared != _sha256_of_both(bmodel, graph):
+            self._run(bmodel, graph)
+        return self._largest
+
+    def _run(self, bmodel: Path, graph: Path) -> None:
+        of_bmodel = BModelRunner(bmodel, self._chip).run(self._inputs)
+        self._largest = _largest_difference(GraphRunner(graph).run(self._inputs), of_bmodel)
+        self._compared = _sha256_of_both(bmodel, graph)
+
+
+def _sha256_of_both(bmodel: Path, graph: Path) -> str:
+    return sha256_of([bmodel, graph, weight_file(graph)])
 
 
 def prove(deployed: Deployed, second: SecondSample) -> dict[str, Any]:
@@ -67,8 +76,7 @@ def prove(deployed: Deployed, second: SecondSample) -> dict[str, Any]:
     largest = _largest_difference(_load(deployed.outputs_of_graph), _load(deployed.outputs_of_bmodel))
     samples = 1
     if largest == 0 and second.is_wanted(deployed.graph):
-        of_bmodel = second.outputs_of(deployed.bmodel, deployed.graph)
-        largest = _largest_difference(GraphRunner(deployed.graph).run(second.inputs), of_bmodel)
+        largest = second.largest_difference(deployed.bmodel, deployed.graph)
         samples = 2
     operations = operations_of(deployed.graph)
     return {"samples": samples, "equal": largest == 0, "largest_difference": largest, "operations": operations}

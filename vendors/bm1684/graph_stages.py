@@ -161,7 +161,7 @@ def deploy(
 ) -> Deployed:
     """Compile the top graph to <folder>/net.bmodel with the vendor's comparison of every stage.
 
-    table, qtable: as for lower(). written: called with the BModel and the quantised graph as soon as both are written;
+    table, qtable: as for lower(). written: called with the BModel and the quantised graph as soon as both are there;
     the vendor's simulator computes meanwhile, on one core, for its comparison of the two.
 
     Raises VendorError when model_deploy fails, when the quantised graph differs from float although the mode is F32, or
@@ -180,7 +180,19 @@ def deploy(
     # --cache_skip keeps the outputs that were compared. --debug would keep the quantised graph's weights, too, but puts
     # half as much again into the BModel; making that graph once more takes a second.
     arguments += ["--cache_skip", "--model", names[0]]
-    watch = _when_written(folder / names[0], folder / names[1], written) if written else None
+
+    def graph_with_weights() -> Path:
+        # In a folder of its own: for all modes but INT8 it has the name of the graph that it is compared with.
+        (folder / "lowered").mkdir(exist_ok=True)
+        return lower(top, chip, mode, folder / "lowered", table, qtable)
+
+    def watch(line: str) -> None:
+        """Look out for the line of model_deploy's output that says that the BModel is there."""
+        if written and line.startswith("[Success]: tpuc-opt") and "--codegen=" in line:
+            graphs.append(graph_with_weights())
+            written(folder / names[0], graphs[-1])
+
+    graphs: list[Path] = []
     done = run_tool("model_deploy", arguments, folder, names, watch=watch)
     if mode_left_out(folder / names[0]):
         # Once more, with new memory that is never 0 (glibc, mallopt(3)): it takes twice the time, so not always.
@@ -191,18 +203,8 @@ def deploy(
             f"model_deploy made {len(compared)} of the two comparisons of its stages", "see its output in the log"
         )
     files = [folder / name for name in names]
-    files[1] = _with_weights(files[1], lower(top, chip, mode, folder, table, qtable))
+    files[1] = _with_weights(files[1], graphs[-1] if graphs else graph_with_weights())
     return Deployed(*files, compared[0].record(), compared[1].record(), done.seconds)
-
-
-def _when_written(bmodel: Path, graph: Path, written: Callable[[Path, Path], None]) -> Callable[[str], None]:
-    """What run_tool() is to watch for: the line of model_deploy's output that says that the BModel is there."""
-
-    def watch(line: str) -> None:
-        if line.startswith("[Success]: tpuc-opt") and "--codegen=" in line:
-            written(bmodel, graph)
-
-    return watch
 
 
 def _with_weights(deployed: Path, lowered: Path) -> Path:

@@ -122,6 +122,7 @@ def compiled(toolchain, tmp_path_factory) -> Callable[..., Path]:
             folder = write_job(tmp_path_factory.mktemp("job") / f"{chip}-{precision}", chip, precision, batch)
             done = run_script("compile.py", folder)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+            folder.with_suffix(".log").write_text(done.stdout)
             made[key] = folder
         return made[key]
 

@@ -1,6 +1,7 @@
 """compile.py, infer.py and layers.py of vendors/bm1684 with the real TPU-MLIR, on a network of four convolutions."""
 
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -73,6 +74,17 @@ def test_the_bmodel_itself_gives_the_bits_of_the_graph_that_stands_for_it(compil
     assert "the BModel in the simulator" in json.loads((folder / "infer.json").read_text())["device"]
     for name in OUTPUTS:
         assert np.array_equal(of_graph[name], of_bmodel[name])
+
+
+@pytest.mark.parametrize(("precision", "samples"), [("int8", 2), ("fp32", 1)])  # fp32 differs in its last bit at once
+def test_the_second_sample_runs_beside_the_vendors_own_comparison(compiled, precision, samples):
+    folder = compiled("bm1684", precision)
+    told = folder.with_suffix(".log").read_text()
+    (lowered,) = re.finditer(r"^== tpuc-opt ", told, re.MULTILINE)  # the graph with its weights, which is run
+    last_comparison = told.rindex("compared\n")
+    assert told.index("--codegen=") < lowered.start() < last_comparison
+    assert record_of(folder)["graph_equals_bmodel"]["samples"] == samples
+    assert record_of(folder)["graph"] in record_of(folder)["files"]
 
 
 def test_a_graph_that_was_not_shown_to_be_equal_is_not_taken(compiled, copies):
