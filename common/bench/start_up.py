@@ -25,9 +25,9 @@ HEAVY = ("torch", "onnxsim", "onnxruntime", "matplotlib", "scipy", "pycocotools"
 STAGE = re.compile(r"(?:\$\(RUN\)|-m common) +([a-z_.]+)")
 # As python -m common STAGE does it, up to the call of main(). What the process needs to end is no part of it.
 IMPORT = """
-import importlib, json, sys, time
-import common.__main__
-importlib.import_module(sys.argv[1])
+import json, sys, time
+from common.__main__ import load_stage
+load_stage(sys.argv[1])
 print(json.dumps([time.process_time(), [name for name in sys.argv[2:] if name in sys.modules]]))
 """
 

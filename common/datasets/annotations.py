@@ -175,7 +175,9 @@ def _checked_person(path: Path, index: int, person: dict[str, Any], category: in
     area = person.get("area", person["bbox"][2] * person["bbox"][3])
     if not is_number(area):
         raise UserError(f"{where} has an 'area' that is not a number", _FORMAT_HINT)
-    return person | {
+    # Outlines are most of COCO's file, and nothing here looks at them.
+    kept = {key: value for key, value in person.items() if key != "segmentation"}
+    return kept | {
         "category_id": category,
         "keypoints": keypoints,
         "num_keypoints": int(person.get("num_keypoints", marked)) if marked else 0,

@@ -24,9 +24,7 @@ def write_result(
     Both depend on the predictions only, not on how many runs made them. Without ground truth the numbers are null,
     with a reason.
     """
-    results = task.results(image_set, instances, found)
-    with replacing(folder / RESULTS) as temporary:  # compact: a detector's boxes of val2017 make 100 000 entries
-        temporary.write_text(json.dumps(results, allow_nan=False), encoding="utf-8")
+    _write_entries(folder / RESULTS, task.results(image_set, instances, found))
     content: dict[str, Any] = {
         "version": 1,
         "network": title,
@@ -44,6 +42,15 @@ def write_result(
         spread = interval(resample([accuracy.statistic])[:, 0])
         content |= {"metric": accuracy.metric, "numbers": accuracy.numbers, "interval": spread}
     write_json(folder / METRICS, content)
+
+
+def _write_entries(path: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """A list as json.dumps() writes it, compact, but never as one text: a detector's boxes of val2017 make 100 000."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write("[")
+        for index, entry in enumerate(entries):
+            file.write((", " if index else "") + json.dumps(entry, allow_nan=False))
+        file.write("]")
 
 
 def print_result(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from common.__main__ import BLAS_THREADS, load_stage
 from common.basics.errors import UserError
 from common.bench import start_up
 from tests.common.tiny_network import tiny_network
@@ -69,6 +71,20 @@ def test_a_process_is_measured_with_what_it_loads(monkeypatch):
     assert start_up.start("common.basics.errors")[1] == []
     with pytest.raises(UserError, match=r"common.no_such cannot be imported: .*No module named"):
         start_up.start("common.no_such")
+
+
+@pytest.mark.parametrize(("said", "inside"), [(None, "1"), ("2", "2")])
+def test_numpy_gets_one_thread_and_whatever_a_stage_starts_does_not_know(monkeypatch, tmp_path, said, inside):
+    (tmp_path / "probed").mkdir()
+    (tmp_path / "probed" / "stage.py").write_text(f"import os\nseen = os.environ.get({BLAS_THREADS!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv(BLAS_THREADS, raising=False)
+    if said:
+        monkeypatch.setenv(BLAS_THREADS, said)
+    for name in ("probed", "probed.stage"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert load_stage("probed.stage").seen == inside
+    assert os.environ.get(BLAS_THREADS) == said
 
 
 def test_the_table_marks_a_slow_stage_that_has_no_torch(monkeypatch):

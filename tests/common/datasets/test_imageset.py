@@ -257,3 +257,15 @@ def test_missing_numbers_are_filled_in(tmp_path):
     change_json(folder / "person_keypoints.json", change)
     instance = ImageSet.open(folder).instances("gt")[0]
     assert instance.area == 40 * 80
+
+
+def test_outlines_are_not_kept(tmp_path):
+    folder = make_set(tmp_path / "set", images=2)
+
+    def change(content):
+        for annotation in content["annotations"]:
+            annotation |= {"segmentation": [[1, 2, 3, 4, 5, 6]], "area": 5.5}
+
+    change_json(folder / "person_keypoints.json", change)
+    people = ImageSet.open(folder).annotations.annotations
+    assert {person["area"] for person in people} == {5.5} and not any("segmentation" in person for person in people)
