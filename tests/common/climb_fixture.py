@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import yaml
 
 import common.declarations.spec
 from tests.common.cell_fixture import CHIP, make_cell, make_chip
+from tests.conftest import lend_python
 
 # The artifact is the noise that this "chip" adds; every compilation leaves a line in compiled.txt.
 COMPILE = """
@@ -59,10 +59,7 @@ def cell(tmp_path, monkeypatch):
     monkeypatch.setattr(common.declarations.spec, "VENDORS_FOLDER", tmp_path / "vendors")
     monkeypatch.chdir(tmp_path)
     make_cell(Path("."), "int8")
-    python = Path(".venv", CHIP, "bin", "python")
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    lend_python(Path(".venv", CHIP))
     for name, text in (("compile.py", COMPILE), ("infer.py", INFER)):
         Path("vendors", CHIP, name).write_text(text)
     ladder(LADDER)

@@ -16,6 +16,7 @@ from common.basics.errors import UserError
 from common.basics.files import sha256_file, write_json
 from common.drawing.layers import NUMBER_PLACES, layer_figure, number_offsets, short, styles
 from common.layers import LayerReport, read_report, table
+from tests.conftest import lend_python
 
 NAMES = ["stem", "body", "head", "scores"]
 MEASURED = [
@@ -47,8 +48,7 @@ def project(tmp_path, monkeypatch):
         "graph": {"opset": [11, 11], "ir_version": 7}, "operators": {},
     }  # fmt: skip
     (vendor / "chip.yaml").write_text(yaml.safe_dump(chip))
-    (tmp_path / ".venv/pretend/bin").mkdir(parents=True)
-    (tmp_path / ".venv/pretend/bin/python").symlink_to(sys.executable)
+    lend_python(tmp_path / ".venv/pretend")
     spec = {
         "name": "net", "task": "topdown_pose", "decode": {"kind": "heatmap", "keypoints": "coco17"},
         "input": {"shape": [1, 3, 64, 48], "color": "rgb", "scale": 255, "mean": [0, 0, 0], "std": [1, 1, 1]},

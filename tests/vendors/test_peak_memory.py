@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import textwrap
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from common.basics.files import read_json
 from common.basics.memory import expected_bytes
 from common.engines import engine
 from common.job import Cell
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lend_python
 from tests.test_structure import KIT
 
 LARGE = 300_000_000  # bytes
@@ -47,9 +46,7 @@ def cell(tmp_path, monkeypatch):
     described = (ROOT / "vendors/ncnn/chip.yaml").read_text()
     (vendor / "chip.yaml").write_text(described.replace("chips: [ncnn]", "chips: [pretend]"))
     (vendor / "compile.py").write_text(textwrap.dedent(COMPILE))
-    python = tmp_path / ".venv/pretend/bin/python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
+    lend_python(tmp_path / ".venv/pretend")
     monkeypatch.chdir(tmp_path)
 
     def make(own: int, child: int) -> Cell:

@@ -16,6 +16,7 @@ from common.basics.errors import UserError
 from common.basics.files import read_json
 from common.engines import engine
 from common.job import Cell
+from tests.conftest import lend_python
 
 ROOT = Path(__file__).resolve().parents[3]
 CHIP = """chips: [pretend]
@@ -50,9 +51,7 @@ def cell(tmp_path, monkeypatch):
     vendor = tmp_path / "vendors" / "pretend"
     vendor.mkdir(parents=True)
     (vendor / "chip.yaml").write_text(CHIP)
-    python = tmp_path / ".venv" / "pretend" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
+    lend_python(tmp_path / ".venv" / "pretend")
     folder = tmp_path / "out" / "net" / "pretend" / "int8"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text(

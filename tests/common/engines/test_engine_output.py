@@ -12,6 +12,7 @@ import pytest
 from common.basics.files import read_json
 from common.engines import container
 from tests.common.engines.test_engine import CHIP, GOOD_COMPILE
+from tests.conftest import lend_python
 from tests.terminal import COLOR, last_states, on_terminal
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,9 +41,7 @@ def place(tmp_path):
     vendor.mkdir(parents=True)
     (vendor / "chip.yaml").write_text(CHIP)
     (vendor / "compile.py").write_text(textwrap.dedent(NOISE + GOOD_COMPILE))
-    python = tmp_path / ".venv" / "pretend" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
+    lend_python(tmp_path / ".venv" / "pretend")
     folder = tmp_path / "out" / "net" / "pretend" / "int8"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text('{"model": "net", "chip": "pretend", "variant": "int8", "precision": "int8"}')
