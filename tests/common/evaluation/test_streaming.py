@@ -164,4 +164,5 @@ def test_progress_in_words_when_nobody_watches(capsys, monkeypatch):
     progress.advance(100)
     assert "eval: 300 of 1000 people (30 %), " in capsys.readouterr().err
     assert progress.line(100.0) == "300 of 1000 people (30 %), 6 min left"  # 200 in 100 s: 700 in 350 s
+    progress.close()  # else its thread goes on telling how long it takes, in the middle of the tests' own output
     assert [duration(seconds) for seconds in (3, 600, 7200)] == ["3 s", "10 min", "2.0 h"]
