@@ -25,7 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", THREADS)  # read when the libraries are
 
 Arrays = dict[str, np.ndarray]
 _FOLDERS = ExitStack()
-atexit.register(_FOLDERS.close)
+remove_folders = _FOLDERS.close  # for a process that ends without atexit
+atexit.register(remove_folders)
 SIMULATORS = {"bm1684": "libcmodel_bm1684.so", "bm1684x": "libcmodel_bm1684x.so"}
 
 
