@@ -41,7 +41,7 @@ from common.tasks import task_of
 
 FOLDER = OUT / "bench"
 THREADS = 2  # of onnxruntime within an operator, as everywhere in npumake
-GROWTH = [10, 100, 1000]
+GROWTH = [10, 100, 1000, 5000]  # the last as many as COCO val2017 has
 PEOPLE = 10  # in the image whose heatmaps are grouped
 
 
