@@ -6,9 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-# OpenMP's threads spin while they wait for each other: on a busy machine an inference takes ten times as long.
-# Read when the library is loaded, so it must be said before the import.
+# OpenMP's threads wait for each other hundreds of times in an inference. If they only spin, an inference on a busy
+# machine takes a thousand times as long; if they only sleep, being woken takes most of its time: twenty times as long
+# on a virtual machine. So they spin for some microseconds (libgomp's own variable, which counts before the other), then
+# sleep. Both are read when the library is loaded, so they must be said before the import.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import ncnn
 import numpy as np
