@@ -10,8 +10,9 @@ from pathlib import Path
 # machine takes a thousand times as long; if they only sleep, being woken takes most of its time: twenty times as long
 # on a virtual machine. So they spin for some microseconds (libgomp's own variable, which counts before the other), then
 # sleep. Both are read when the library is loaded, so they must be said before the import.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import ncnn
 import numpy as np
